@@ -1,0 +1,2 @@
+//! The edgek binary.
+fn main() {}

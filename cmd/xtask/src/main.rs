@@ -1,0 +1,2 @@
+//! Developer commands; run with `cargo xtask`.
+fn main() {}

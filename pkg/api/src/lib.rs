@@ -1,0 +1,1 @@
+//! The schema engine: kinds, object bytes, codecs, patches, selectors and Status; no I/O.

@@ -1,0 +1,1 @@
+//! Change, then judge: admission inside every write attempt.

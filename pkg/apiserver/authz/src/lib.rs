@@ -1,0 +1,1 @@
+//! Who may: RBAC and the Node authorizer.

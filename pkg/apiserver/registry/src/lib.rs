@@ -1,0 +1,1 @@
+//! What each kind means: one CRUD engine and one strategy per kind.

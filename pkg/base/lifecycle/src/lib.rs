@@ -1,0 +1,1 @@
+//! The task tree, staged shutdown and child processes.

@@ -1,0 +1,1 @@
+//! Requests to a Kubernetes API, typed and untyped, over any transport.

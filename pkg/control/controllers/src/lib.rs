@@ -1,0 +1,1 @@
+//! One file per controller: what it watches, its pure plan and its reconcile.

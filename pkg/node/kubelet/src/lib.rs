@@ -1,0 +1,1 @@
+//! Pod tasks, status, probes, volumes, cgroups, node registration and the kubelet API.

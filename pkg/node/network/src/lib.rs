@@ -1,0 +1,1 @@
+//! The pod network: bridge, veth, IPAM and host ports by netlink.

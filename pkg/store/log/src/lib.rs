@@ -1,0 +1,1 @@
+//! Bytes by key with revisions: the durable store and its backends.

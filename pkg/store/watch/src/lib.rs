@@ -1,0 +1,1 @@
+//! The cache of encoded objects per resource, its history window and its watchers.

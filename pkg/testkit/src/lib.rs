@@ -1,0 +1,1 @@
+//! Helpers for tests: an in-process cluster, fixtures and eventually.

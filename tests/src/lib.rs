@@ -1,0 +1,1 @@
+//! System tests: the real binary, containerd and kubectl.
