@@ -43,7 +43,7 @@ pub struct Type {
     pub unions: Option<Name>,
     /// Sorted by JSON name.
     pub fields: Box<[Field]>,
-    /// Indexes into `fields` of those on the wire, by (inline, proto).
+    /// Indexes into `fields` of those on the wire, by `wire`.
     by_number: Box<[u16]>,
     /// Indexes into `fields` of those with `Presence::Always`.
     always: Box<[u16]>,
@@ -56,10 +56,10 @@ pub struct Field {
     pub name: Name,
     /// What the field holds.
     pub kind: FieldKind,
-    /// The protobuf field number; 0 when the field is not on the wire (apiVersion and kind travel in the envelope).
-    pub proto: u16,
-    /// The number of the embedded message that carries the field on the wire; 0 when there is none. JSON inlines it.
-    pub inline: u16,
+    /// The protobuf field number, after those of the embedded messages that JSON inlines: `[4, 0, 0]`, or `[2, 4, 0]`
+    /// for number 4 inside embedded message 2. Zeros when the field is not on the wire (apiVersion and kind travel in
+    /// the envelope).
+    pub wire: [u16; 3],
     /// When canonical JSON holds the field.
     pub presence: Presence,
     /// Listed under the type's `required`.

@@ -118,7 +118,7 @@ fn parse_field(ids: &Ids, package: &str, line: &'static str) -> Result<Field, St
     let mut words = line.split(' ');
     let mut next = |what: &str| words.next().ok_or_else(|| format!("missing {what}"));
     let name = next("name")?;
-    let (inline, proto) = parse_number(next("number")?)?;
+    let wire = parse_number(next("number")?)?;
     let kind = parse_field_kind(ids, package, next("kind")?)?;
     let presence = match next("presence")? {
         "optional" => Presence::Optional,
@@ -126,7 +126,7 @@ fn parse_field(ids: &Ids, package: &str, line: &'static str) -> Result<Field, St
         "always" => Presence::Always,
         other => return Err(format!("unknown presence {other:?}")),
     };
-    let mut field = Field { name: name.into(), kind, proto, inline, presence, required: false, extra: None };
+    let mut field = Field { name: name.into(), kind, wire, presence, required: false, extra: None };
     for word in words {
         parse_attribute(&mut field, word)?;
     }
@@ -151,15 +151,17 @@ fn parse_attribute(field: &mut Field, word: &'static str) -> Result<(), String> 
     Ok(())
 }
 
-fn parse_number(text: &str) -> Result<(u16, u16), String> {
+fn parse_number(text: &str) -> Result<[u16; 3], String> {
+    let mut wire = [0; 3];
     if text == "-" {
-        return Ok((0, 0));
+        return Ok(wire);
     }
-    let (inline, proto) = text.split_once('.').unwrap_or(("0", text));
-    match (inline.parse(), proto.parse()) {
-        (Ok(inline), Ok(proto)) => Ok((inline, proto)),
-        _ => Err(format!("{text:?} is not a field number")),
+    let mut slots = wire.iter_mut();
+    for number in text.split('.') {
+        let slot = slots.next().ok_or_else(|| format!("{text:?} is nested too deeply"))?;
+        *slot = number.parse().map_err(|_| format!("{text:?} is not a field number"))?;
     }
+    Ok(wire)
 }
 
 fn parse_field_kind(ids: &Ids, package: &str, text: &str) -> Result<FieldKind, String> {
@@ -220,11 +222,8 @@ fn finish(types: &mut [Type], fields: &mut Vec<Field>) {
     let mut fields = std::mem::take(fields);
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     let positions = || (0..).zip(&fields);
-    let mut by_number: Vec<u16> = positions().filter(|(_, f)| f.proto > 0).map(|(at, _)| at).collect();
-    by_number.sort_by_key(|&at| {
-        let field = &fields[usize::from(at)];
-        if field.inline == 0 { (field.proto, 0) } else { (field.inline, field.proto) }
-    });
+    let mut by_number: Vec<u16> = positions().filter(|(_, f)| f.wire[0] > 0).map(|(at, _)| at).collect();
+    by_number.sort_by_key(|&at| fields[usize::from(at)].wire);
     last.by_number = by_number.into();
     last.always = positions().filter(|(_, f)| f.presence == Presence::Always).map(|(at, _)| at).collect();
     last.fields = fields.into();
