@@ -16,7 +16,8 @@ impl Backoff {
     /// A back-off whose first delay is about `first` and whose delays never exceed `max`.
     pub fn new(first: Duration, max: Duration) -> Self {
         // The address-space layout and the clock differ between processes; nothing here needs real randomness.
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos());
+        let clock =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos());
         Self { first, max, next: first, seed: (clock as u64) | 1 }
     }
 

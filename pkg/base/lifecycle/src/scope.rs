@@ -71,7 +71,12 @@ struct Running {
 impl Scope {
     /// The root of a process's (or a test's) task tree.
     pub fn root() -> Self {
-        let tasks = Tasks { running: Mutex::default(), changed: Notify::new(), parent: None, failed: CancellationToken::new() };
+        let tasks = Tasks {
+            running: Mutex::default(),
+            changed: Notify::new(),
+            parent: None,
+            failed: CancellationToken::new(),
+        };
         Self { token: CancellationToken::new(), tasks: Arc::new(tasks) }
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use edgek_base_sys::files::write_atomic;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -84,7 +84,8 @@ impl Authority {
     }
 
     fn load(paths: &(PathBuf, PathBuf), pem: String, key: &str) -> Result<Self, Error> {
-        let key = KeyPair::from_pem(key).map_err(|_| Error::Invalid { path: paths.1.clone(), what: "private key" })?;
+        let key = KeyPair::from_pem(key)
+            .map_err(|_| Error::Invalid { path: paths.1.clone(), what: "private key" })?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key)
             .map_err(|_| Error::Invalid { path: paths.0.clone(), what: "certificate" })?;
         Ok(Self { pem, issuer })
@@ -96,8 +97,11 @@ impl Authority {
         let seconds = clock::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         params.distinguished_name.push(DnType::CommonName, format!("edgek-{name}@{seconds}"));
         set_validity(&mut params, clock::now() + CA_LIFETIME);
         let pem = params.self_signed(&key).map_err(failed)?.pem();

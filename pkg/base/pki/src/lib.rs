@@ -40,7 +40,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file holds something else than its name says.
-    #[error("{path} is not a valid {what}; restore it from a backup, or remove it together with its key to have new ones made")]
+    #[error(
+        "{path} is not a valid {what}; restore it from a backup, or remove it together with its key to have new ones made"
+    )]
     Invalid {
         /// The file.
         path: PathBuf,

@@ -57,9 +57,14 @@ impl Pki {
 fn open_key(path: &Path) -> Result<String, Error> {
     if let Some(pem) = read(path)? {
         let valid = KeyPair::from_pem(&pem).is_ok();
-        return if valid { Ok(pem) } else { Err(Error::Invalid { path: path.to_owned(), what: "private key" }) };
+        return if valid {
+            Ok(pem)
+        } else {
+            Err(Error::Invalid { path: path.to_owned(), what: "private key" })
+        };
     }
-    let key = KeyPair::generate().map_err(|source| Error::Generate { what: path.display().to_string(), source })?;
+    let key =
+        KeyPair::generate().map_err(|source| Error::Generate { what: path.display().to_string(), source })?;
     let pem = key.serialize_pem();
     write(path, pem.as_bytes(), 0o600)?;
     Ok(pem)

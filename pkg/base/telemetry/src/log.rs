@@ -21,7 +21,8 @@ pub enum Format {
 /// The text names the part of `filter` that is wrong.
 pub fn init(format: Format, filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log level {filter:?}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let done = match format {
         Format::Text => builder.with_ansi(false).with_timer(Time).try_init(),
         Format::Journald => builder.with_ansi(false).without_time().try_init(),

@@ -149,7 +149,8 @@ impl Metric for CounterVec {
     fn render(&self, out: &mut String) {
         self.info.head("counter", out);
         for (values, n) in self.values.lock().iter() {
-            let pairs: Vec<String> = self.labels.iter().zip(values).map(|(l, v)| format!("{l}={v:?}")).collect();
+            let pairs: Vec<String> =
+                self.labels.iter().zip(values).map(|(l, v)| format!("{l}={v:?}")).collect();
             let _ = writeln!(out, "{}{{{}}} {n}", self.info.name, pairs.join(","));
         }
     }

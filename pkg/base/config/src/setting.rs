@@ -1,0 +1,108 @@
+//! The schema: every setting's name, shape, default and help.
+
+/// What a setting accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One value.
+    One,
+    /// Any number of values; in a file a YAML list or one value, in a variable separated by commas.
+    Many,
+    /// Present or absent; in a file and a variable `true` or `false`.
+    Switch,
+}
+
+/// One setting, named alike everywhere: `--data-dir`, `EDGEK_DATA_DIR`, `data-dir:`.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The name in flags and files.
+    pub name: &'static str,
+    /// A one-letter flag.
+    pub short: Option<char>,
+    /// What it accepts.
+    pub shape: Shape,
+    /// The default in text; empty when the default is found out at run time or there is none.
+    pub default: &'static str,
+    /// What the value looks like, for `--help`.
+    pub value: &'static str,
+    /// What it does, for `--help`.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// The environment variable's name.
+    pub fn variable(&self) -> String {
+        format!("EDGEK_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    /// The setting of that name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+const fn one(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, short: None, shape: Shape::One, default, value, help }
+}
+
+const fn many(name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting { name, short: None, shape: Shape::Many, default: "", value, help }
+}
+
+/// All settings of `edgek run server`, in the order of `--help`. Names and defaults follow K3s where it has them.
+pub static SETTINGS: &[Setting] = &[
+    Setting { short: Some('d'), ..one("data-dir", "PATH", "/var/lib/edgek", "Folder of all state") },
+    one("run-dir", "PATH", "/run/edgek", "Folder of sockets and other state that ends with a reboot"),
+    one("node-name", "NAME", "", "Name of this node [default: the host name]"),
+    one(
+        "node-ip",
+        "ADDRESS",
+        "",
+        "Address of this node [default: that of the default route, else of the first interface]",
+    ),
+    many("node-label", "KEY=VALUE", "Label to register the node with"),
+    many("node-taint", "KEY=VALUE:EFFECT", "Taint to register the node with"),
+    one("bind-address", "ADDRESS", "0.0.0.0", "Address the API listens on"),
+    one("https-listen-port", "PORT", "6443", "Port the API listens on"),
+    one("cluster-cidr", "RANGE", "10.42.0.0/16", "Addresses of pods"),
+    one("service-cidr", "RANGE", "10.43.0.0/16", "Addresses of services"),
+    one("cluster-dns", "ADDRESS", "", "Address of the cluster's DNS [default: the tenth of --service-cidr]"),
+    one("cluster-domain", "DOMAIN", "cluster.local", "DNS domain of the cluster"),
+    one("service-node-port-range", "FIRST-LAST", "30000-32767", "Ports of NodePort services"),
+    Setting {
+        short: Some('o'),
+        ..one(
+            "write-kubeconfig",
+            "PATH",
+            "/etc/edgek/edgek.yaml",
+            "Where the administrator's kubeconfig is written",
+        )
+    },
+    one("write-kubeconfig-mode", "MODE", "600", "Permission bits of that kubeconfig"),
+    many("tls-san", "NAME", "Further host name or address for the API's certificate"),
+    many("disable", "COMPONENT", "Part not to start: scheduler, controllers, node"),
+    one(
+        "private-registry",
+        "PATH",
+        "/etc/edgek/registries.yaml",
+        "Mirrors, credentials and TLS of image registries",
+    ),
+    one(
+        "resolv-conf",
+        "PATH",
+        "/etc/resolv.conf",
+        "Resolver configuration handed to pods with dnsPolicy Default",
+    ),
+    many(
+        "kubelet-arg",
+        "KEY=VALUE",
+        "Kubelet setting: max-pods, container-log-max-size, container-log-max-files",
+    ),
+    one("log-format", "FORMAT", "auto", "text, json, or auto (text without times under journald)"),
+    one(
+        "log-level",
+        "FILTER",
+        "info",
+        "error, warn, info, debug or trace, also by crate: info,edgek_node_kubelet=debug",
+    ),
+    Setting { shape: Shape::Switch, ..one("debug", "", "false", "Same as --log-level debug") },
+];
