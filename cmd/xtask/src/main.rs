@@ -1,2 +1,46 @@
-//! Developer commands; run with `cargo xtask`.
-fn main() {}
+//! Developer commands; run with `cargo xtask <command>`. Each command is one module; this file only dispatches.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod digest;
+mod embed;
+mod gen_schema;
+mod process;
+mod workspace;
+
+/// Developer commands of edgek.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds and packs the programs that edgek carries.
+    Embed,
+    /// Writes the schema table from the published Kubernetes API definitions.
+    GenSchema(gen_schema::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command. A new command adds its module above, a variant, and a line here.
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Embed => embed::run(),
+        Command::GenSchema(args) => gen_schema::run(&args),
+    }
+}

@@ -162,7 +162,8 @@ fn fields(package: &Package, name: &str, prefix: &str, lines: &mut BTreeMap<Stri
             }
             Some(json) => {
                 let kind = kind(package, name, field).with_context(|| json.clone())?;
-                let number = if field.number == 0 { "-".to_owned() } else { format!("{prefix}{}", field.number) };
+                let number =
+                    if field.number == 0 { "-".to_owned() } else { format!("{prefix}{}", field.number) };
                 let presence = presence(field, &kind);
                 lines.insert(json.clone(), format!("{json} {number} {kind} {presence}"));
             }
