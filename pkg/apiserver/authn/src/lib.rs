@@ -2,8 +2,16 @@
 //!
 //! `http` calls an [`Authenticator`] once per request; everything behind it sees only the [`User`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod certificate;
+mod credentials;
+mod token;
 mod user;
 
+pub use certificate::{AnyClientCertificate, ClientCertificates};
+pub use credentials::Credentials;
+pub use token::{BoundObject, Claims, Object, ObjectRef, Objects, Tokens};
 pub use user::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, PRIVILEGED_GROUP, User};
 
 use std::sync::Arc;
@@ -41,5 +49,9 @@ pub trait Authenticator: Send + Sync + 'static {
     ///
     /// # Errors
     /// The token is not valid.
-    async fn authenticate_token(&self, token: &str, audiences: &[String]) -> Result<(Arc<User>, Vec<String>), Error>;
+    async fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(Arc<User>, Vec<String>), Error>;
 }

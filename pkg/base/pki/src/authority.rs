@@ -41,12 +41,12 @@ pub enum Subject<'a> {
         /// DNS names and IP addresses, in text.
         sans: &'a [String],
     },
-    /// A user of the API: the common name is the user, the organizations are its groups.
+    /// A user of the API: the common name is the user, the organization is its group.
     Client {
         /// The user name.
         user: &'a str,
-        /// The groups.
-        groups: &'a [&'a str],
+        /// The group, if any (rcgen writes one organization).
+        group: Option<&'a str>,
     },
 }
 
@@ -145,8 +145,8 @@ fn leaf_params(subject: &Subject<'_>) -> Result<CertificateParams, rcgen::Error>
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             params.subject_alt_names = sans.iter().map(|san| san_type(san)).collect::<Result<_, _>>()?;
         }
-        Subject::Client { user, groups } => {
-            for group in *groups {
+        Subject::Client { user, group } => {
+            if let Some(group) = group {
                 params.distinguished_name.push(DnType::OrganizationName, *group);
             }
             params.distinguished_name.push(DnType::CommonName, *user);
@@ -216,7 +216,7 @@ mod tests {
         let made = Authority::open(folder.path(), "server-ca").unwrap();
         let read = Authority::open(folder.path(), "server-ca").unwrap();
         assert_eq!(made.pem(), read.pem());
-        let leaf = read.issue(&Subject::Client { user: "me", groups: &["a", "b"] }, LEAF_LIFETIME).unwrap();
+        let leaf = read.issue(&Subject::Client { user: "me", group: Some("a") }, LEAF_LIFETIME).unwrap();
         assert!(leaf.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
         let end = not_after(&leaf.certificate).unwrap();
         assert!(leaf.not_after.duration_since(end).unwrap() < Duration::from_secs(1));

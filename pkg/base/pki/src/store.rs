@@ -40,7 +40,7 @@ impl Pki {
     /// # Errors
     /// See [`Authority::issue`].
     pub fn admin(&self) -> Result<Issued, Error> {
-        let subject = Subject::Client { user: "system:admin", groups: &["system:masters"] };
+        let subject = Subject::Client { user: "system:admin", group: Some("system:masters") };
         self.client_ca.issue(&subject, crate::authority::LEAF_LIFETIME)
     }
 
@@ -49,7 +49,7 @@ impl Pki {
     /// # Errors
     /// See [`Authority::issue`].
     pub fn front_proxy(&self) -> Result<Issued, Error> {
-        let subject = Subject::Client { user: "system:auth-proxy", groups: &[] };
+        let subject = Subject::Client { user: "system:auth-proxy", group: None };
         self.front_proxy_ca.issue(&subject, crate::authority::LEAF_LIFETIME)
     }
 }
