@@ -3,9 +3,20 @@
 //! `http` asks [`authorize`] once per request. Its proof, [`Authorized`], is what admission and thus every write of
 //! `registry` demands, so that no path can reach the store around it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
 mod attributes;
+pub mod bootstrap;
+mod chain;
+mod node;
+mod policy;
+mod rule;
 
 pub use attributes::{Attributes, Target};
+pub use chain::Chain;
+pub use node::{NodeAuthorizer, NodeObjects, Referenced, node_name};
+pub use policy::{Kind, Rbac};
+pub use rule::{PolicyRule, RoleRef, Subject, rules_allow};
 
 use std::sync::Arc;
 
@@ -61,7 +72,11 @@ impl Authorized {
 ///
 /// # Errors
 /// [`Denied`] when the authorizer does not allow it.
-pub fn authorize(authorizer: &dyn Authorizer, user: &Arc<User>, target: &Target<'_>) -> Result<Authorized, Denied> {
+pub fn authorize(
+    authorizer: &dyn Authorizer,
+    user: &Arc<User>,
+    target: &Target<'_>,
+) -> Result<Authorized, Denied> {
     match authorizer.authorize(&Attributes { user, target }) {
         Decision::Allow { .. } => Ok(Authorized { user: user.clone() }),
         Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(Denied { reason }),
