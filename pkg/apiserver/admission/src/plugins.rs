@@ -1,0 +1,13 @@
+//! The built-in plugins, one file each.
+
+mod certificate_requester;
+mod default_tolerations;
+mod namespace_lifecycle;
+mod priority;
+mod service_account;
+
+pub use certificate_requester::CertificateRequester;
+pub use default_tolerations::DefaultTolerations;
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
