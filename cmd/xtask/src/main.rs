@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod digest;
 mod embed;
 mod gen_schema;
+mod images;
 mod process;
 mod workspace;
 
@@ -25,6 +26,10 @@ enum Command {
     Embed,
     /// Writes the schema table from the published Kubernetes API definitions.
     GenSchema(gen_schema::Args),
+    /// Makes the container images that tests run.
+    Images,
+    /// Serves the images of `images` as a registry.
+    Registry(images::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +47,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Embed => embed::run(),
         Command::GenSchema(args) => gen_schema::run(&args),
+        Command::Images => images::run(),
+        Command::Registry(args) => images::serve(&args),
     }
 }

@@ -14,7 +14,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// Messages that the codecs know by themselves, and the kinds the table calls them by.
 const SPECIAL: &[(&str, &str)] = &[
     ("io.k8s.apimachinery.pkg.api.resource.Quantity", "quantity"),
-    ("io.k8s.apimachinery.pkg.apis.meta.v1.Duration", "duration"),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.Duration", "-"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", "fieldsv1"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", "microtime"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", "time"),
