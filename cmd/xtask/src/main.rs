@@ -1,4 +1,5 @@
 //! Developer commands; run with `cargo xtask <command>`. Each command is one module; this file only dispatches.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ mod embed;
 mod gen_schema;
 mod images;
 mod process;
+mod tidy;
 mod workspace;
 
 /// Developer commands of edgek.
@@ -30,6 +32,8 @@ enum Command {
     Images,
     /// Serves the images of `images` as a registry.
     Registry(images::ServeArgs),
+    /// Checks the rules of the tree that neither compiler nor clippy can see.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -49,5 +53,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::GenSchema(args) => gen_schema::run(&args),
         Command::Images => images::run(),
         Command::Registry(args) => images::serve(&args),
+        Command::Tidy => tidy::run(),
     }
 }
