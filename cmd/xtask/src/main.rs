@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod build;
+mod ci;
 mod digest;
 mod embed;
 mod gen_schema;
@@ -24,6 +26,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Builds the binary with its bundle, to build/<profile>/edgek.
+    Build {
+        /// How it is compiled.
+        #[arg(long, value_enum, default_value = "quick")]
+        profile: build::Profile,
+    },
+    /// Runs the gate: every check and every test.
+    Ci(ci::Args),
+    /// Builds what is shipped and prints what it weighs.
+    Dist,
     /// Builds and packs the programs that edgek carries.
     Embed,
     /// Writes the schema table from the published Kubernetes API definitions.
@@ -49,6 +61,9 @@ fn main() -> ExitCode {
 /// Runs one command. A new command adds its module above, a variant, and a line here.
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Build { profile } => build::run(profile).map(|_| ()),
+        Command::Ci(args) => ci::run(&args),
+        Command::Dist => build::dist(),
         Command::Embed => embed::run(),
         Command::GenSchema(args) => gen_schema::run(&args),
         Command::Images => images::run(),
