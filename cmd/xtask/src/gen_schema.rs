@@ -45,6 +45,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "rbac/v1",
             "resource/v1",
             "scheduling/v1",
+            // batch/v1 Job borrows a few types of this one; see `table::is_wanted`.
+            "scheduling/v1alpha3",
             "storage/v1",
             "storagemigration/v1",
         ],
@@ -104,7 +106,7 @@ fn read_package(module: &str, dir: &Path, path: &str) -> Result<Package> {
     let name = format!("io.{}.{}", module.replace("k8s.io", "k8s").replace('/', "."), path.replace('/', "."));
     let dir = dir.join(path);
     let mut structs = BTreeMap::new();
-    for file in ["types.go", "types_jsonschema.go", "watch.go"] {
+    for file in ["types.go", "types_jsonschema.go", "watch.go", "group_version.go"] {
         if let Ok(source) = std::fs::read_to_string(dir.join(file)) {
             golang::parse(&source, &mut structs)?;
         }

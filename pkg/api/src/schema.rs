@@ -74,7 +74,7 @@ struct Extra {
     map_keys: Box<[Name]>,
     patch_key: Option<Name>,
     patch_strategy: PatchStrategy,
-    atomic_map: bool,
+    map_type: Option<Name>,
     default: Option<Name>,
 }
 
@@ -97,8 +97,6 @@ pub enum FieldKind {
     Time,
     /// RFC 3339 in microseconds.
     MicroTime,
-    /// Go's duration text, `1h30m`.
-    Duration,
     /// `100m`, `2Gi`; canonical as upstream prints it.
     Quantity,
     /// An int32 or text.
@@ -173,6 +171,8 @@ pub enum PatchStrategy {
     RetainKeys,
     /// Both.
     MergeRetainKeys,
+    /// The field is replaced as a whole.
+    Replace,
 }
 
 /// Group, version and kind; the core group is empty.
@@ -229,13 +229,29 @@ impl Schema {
 impl Type {
     /// The field with that JSON name. Names are case-sensitive.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let at = self.fields.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
-        Some(&self.fields[at])
+        Some(&self.fields[self.position(name)?])
+    }
+
+    /// The index in `fields` of the field with that JSON name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.fields.binary_search_by(|f| (*f.name).cmp(name)).ok()
     }
 
     /// The fields on the wire, in the order upstream writes them; fields of one embedded message stand together.
     pub fn by_number(&self) -> impl Iterator<Item = &Field> {
         self.by_number.iter().map(|&at| &self.fields[usize::from(at)])
+    }
+
+    /// The field at that place on the wire.
+    pub(crate) fn by_wire(&self, wire: [u16; 3]) -> Option<&Field> {
+        let field = |at: &u16| &self.fields[usize::from(*at)];
+        let found = self.by_number.binary_search_by_key(&wire, |at| field(at).wire).ok()?;
+        Some(field(&self.by_number[found]))
+    }
+
+    /// There is an embedded message at that place on the wire, whose fields JSON inlines.
+    pub(crate) fn embeds(&self, path: &[u16]) -> bool {
+        self.by_number().any(|field| field.wire.starts_with(path))
     }
 
     /// The name as Go prints it in errors: `v1.PodSpec`.
@@ -277,7 +293,12 @@ impl Field {
 
     /// The map is replaced as a whole under server-side apply.
     pub fn atomic_map(&self) -> bool {
-        self.extra.as_ref().is_some_and(|e| e.atomic_map)
+        self.map_type() == Some("atomic")
+    }
+
+    /// `x-kubernetes-map-type` as published.
+    pub fn map_type(&self) -> Option<&str> {
+        self.extra.as_ref()?.map_type.as_deref()
     }
 
     /// The default published in OpenAPI v3, as JSON.
@@ -304,6 +325,7 @@ impl PatchStrategy {
             Self::Merge => Some("merge"),
             Self::RetainKeys => Some("retainKeys"),
             Self::MergeRetainKeys => Some("merge,retainKeys"),
+            Self::Replace => Some("replace"),
         }
     }
 }

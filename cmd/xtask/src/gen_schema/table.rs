@@ -23,6 +23,7 @@ const SPECIAL: &[(&str, &str)] = &[
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Verbs", "strings"),
     ("io.k8s.apimachinery.pkg.runtime.RawExtension", "raw"),
     ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "intorstring"),
+    ("io.k8s.api.authentication.v1.AttestationValue", "strings"),
     ("io.k8s.api.authentication.v1.ExtraValue", "strings"),
     ("io.k8s.api.authorization.v1.ExtraValue", "strings"),
     ("io.k8s.api.certificates.v1.ExtraValue", "strings"),
@@ -57,8 +58,7 @@ pub(super) fn types(packages: &[Package], definitions: &Definitions) -> Result<S
         for name in package.structs.keys() {
             let full = format!("{}.{name}", package.name);
             let definition = definitions.get(&full);
-            let wanted = definition.is_some() || package.name == META && package.messages.contains_key(name);
-            if wanted && special(&full).is_none() {
+            if special(&full).is_none() && is_wanted(package, name, definition) {
                 write_type(&mut out, package, name, definition).with_context(|| full.clone())?;
             }
         }
@@ -66,12 +66,24 @@ pub(super) fn types(packages: &[Package], definitions: &Definitions) -> Result<S
     Ok(out)
 }
 
+/// Published types and, of meta/v1, those that travel as protobuf; of alpha packages only what a GA kind uses.
+fn is_wanted(package: &Package, name: &str, definition: Option<&Value>) -> bool {
+    match package.name.as_str() {
+        META => definition.is_some() || package.messages.contains_key(name),
+        "io.k8s.api.scheduling.v1alpha3" => {
+            name.starts_with("WorkloadPodGroup") || name == "TopologyConstraint"
+        }
+        _ => definition.is_some(),
+    }
+}
+
 /// The prose, one line a type or field: type, field (empty for the type), JSON text; separated by tabs.
 pub(super) fn descriptions(packages: &[Package], definitions: &Definitions) -> String {
     let mut out = String::new();
     for (name, definition) in definitions {
-        let package = name.rsplit_once('.').map_or("", |(package, _)| package);
-        if special(name).is_none() && !packages.iter().any(|p| p.name == package) {
+        let (package, short) = name.rsplit_once('.').unwrap_or_default();
+        let known = packages.iter().find(|p| p.name == package);
+        if special(name).is_none() && !known.is_some_and(|p| is_wanted(p, short, Some(definition))) {
             continue;
         }
         let mut line = |field: &str, schema: &Value| {

@@ -36,7 +36,6 @@ pub fn zero(schema: &Schema, kind: &FieldKind) -> Option<Value> {
         FieldKind::Bool => Value::Bool(false),
         FieldKind::Int32 | FieldKind::Int64 | FieldKind::Double | FieldKind::IntOrString => Value::from(0),
         FieldKind::String => Value::from(""),
-        FieldKind::Duration => Value::from("0s"),
         FieldKind::Quantity => Value::from("0"),
         FieldKind::Message(id) => {
             let mut message = Map::new();

@@ -145,7 +145,7 @@ fn parse_attribute(field: &mut Field, word: &'static str) -> Result<(), String> 
         Some(("patchkey", key)) => extra.patch_key = Some(key.into()),
         Some(("list", kind)) => extra.list_type = Some(parse_list_type(kind)?),
         Some(("patch", strategy)) => extra.patch_strategy = parse_strategy(strategy)?,
-        Some(("map", "atomic")) => extra.atomic_map = true,
+        Some(("map", kind @ ("atomic" | "granular"))) => extra.map_type = Some(kind.into()),
         _ => return Err(format!("unknown attribute {word:?}")),
     }
     Ok(())
@@ -184,7 +184,6 @@ fn parse_field_kind(ids: &Ids, package: &str, text: &str) -> Result<FieldKind, S
         "bytes" => FieldKind::Bytes,
         "time" => FieldKind::Time,
         "microtime" => FieldKind::MicroTime,
-        "duration" => FieldKind::Duration,
         "quantity" => FieldKind::Quantity,
         "intorstring" => FieldKind::IntOrString,
         "raw" => FieldKind::Json(FreeForm::RawExtension),
@@ -212,6 +211,7 @@ fn parse_strategy(text: &str) -> Result<PatchStrategy, String> {
         "merge" => Ok(PatchStrategy::Merge),
         "retainKeys" => Ok(PatchStrategy::RetainKeys),
         "merge,retainKeys" => Ok(PatchStrategy::MergeRetainKeys),
+        "replace" => Ok(PatchStrategy::Replace),
         _ => Err(format!("unknown patch strategy {text:?}")),
     }
 }
