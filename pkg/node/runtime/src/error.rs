@@ -25,7 +25,7 @@ pub enum Error {
         /// What was given.
         reference: String,
         /// Which rule it breaks.
-        problem: &'static str,
+        problem: String,
     },
     /// The registry, or what it sent, prevented the pull.
     #[error("failed to pull and unpack image {reference}: {problem}")]
@@ -89,4 +89,10 @@ pub enum Error {
         /// Its answer.
         problem: String,
     },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.display().to_string(), source }
+    }
 }

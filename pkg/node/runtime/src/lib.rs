@@ -6,11 +6,13 @@
 mod container;
 mod error;
 mod image;
+mod reference;
 mod runtime;
 mod security;
 mod session;
 mod stats;
 
+pub mod containerd;
 pub mod fake;
 
 pub use container::{
@@ -19,6 +21,7 @@ pub use container::{
 };
 pub use error::{Error, Result};
 pub use image::{Credentials, Image, ImageFilesystem};
+pub use reference::{Reference, Version as ImageVersion};
 pub use runtime::{Event, Events, Runtime, Signal, Version};
 pub use security::{Capabilities, GroupsPolicy, ProcMount, Seccomp, Security, User};
 pub use session::{ExecSpec, Output, Session, TerminalSize};

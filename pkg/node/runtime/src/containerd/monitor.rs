@@ -1,0 +1,172 @@
+//! Keeps the table of containers true: adopts what runs when edgek starts, and hears of every container that ends,
+//! also of those that ended while edgek or containerd was away.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_client::events::TaskExit;
+use containerd_client::services::v1 as api;
+use containerd_client::services::v1::snapshots as snapshot_api;
+use containerd_client::tonic::Streaming;
+use containerd_client::types::Envelope;
+use containerd_client::types::v1::{Process, Status};
+use edgek_base_lifecycle::Backoff;
+use jiff::Timestamp;
+use prost::Message as _;
+use prost_types::Any;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::client::failed;
+use super::containers::{Containers, Entry, MANAGED, timestamp};
+use super::images::SNAPSHOTTER;
+use super::record::{EXTENSION, Record};
+use crate::{ContainerId, Result, State};
+
+/// An event of our own: hearing it shows that the subscription is in place.
+const HELLO: &str = "/edgek/hello";
+
+const HELLO_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs until the scope ends. `ready` becomes true once the table has been filled, and false while containerd is away.
+pub(super) async fn run(containers: Arc<Containers>, ready: watch::Sender<bool>) {
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
+    let mut adopted = false;
+    loop {
+        match connect(&containers, adopted).await {
+            Ok(mut events) => {
+                adopted = true;
+                backoff.reset();
+                info!(containers = containers.list().len(), "connected to containerd");
+                ready.send_replace(true);
+                containers.notify_resync();
+                listen(&containers, &mut events).await;
+                warn!("connection to containerd lost");
+            }
+            Err(error) => debug!(%error, "waiting for containerd"),
+        }
+        ready.send_replace(false);
+        backoff.wait().await;
+    }
+}
+
+async fn connect(containers: &Arc<Containers>, adopted: bool) -> Result<Streaming<Envelope>> {
+    let events = subscribe(containers).await?;
+    if !adopted {
+        adopt_all(containers).await?;
+    }
+    end_stopped(containers).await?;
+    Ok(events)
+}
+
+/// Subscribes to the ends of processes, and returns when it is certain that none will be missed from now on.
+async fn subscribe(containers: &Containers) -> Result<Streaming<Envelope>> {
+    let filters = vec!["topic==/tasks/exit".to_owned(), format!("topic=={HELLO}")];
+    let mut client = containers.client.events();
+    let subscribe = client.subscribe(api::SubscribeRequest { filters });
+    // containerd answers with the first event, not before.
+    let hello = async {
+        loop {
+            let event = Any { type_url: "google.protobuf.Empty".to_owned(), value: Vec::new() };
+            let request = api::PublishRequest { topic: HELLO.to_owned(), event: Some(event) };
+            if let Err(status) = containers.client.events().publish(request).await {
+                return failed("publish event")(status);
+            }
+            edgek_base_lifecycle::sleep(HELLO_EVERY).await;
+        }
+    };
+    tokio::select! {
+        answer = subscribe => Ok(answer.map_err(failed("subscribe to events"))?.into_inner()),
+        error = hello => Err(error),
+    }
+}
+
+async fn listen(containers: &Arc<Containers>, events: &mut Streaming<Envelope>) {
+    while let Ok(Some(envelope)) = events.message().await {
+        let exit = envelope.event.filter(|_| envelope.topic == "/tasks/exit");
+        let Some(exit) = exit.and_then(|any| TaskExit::decode(any.value.as_slice()).ok()) else { continue };
+        // Commands run by exec are waited for by their sessions.
+        if exit.id == exit.container_id
+            && let Some(entry) = containers.find(&ContainerId::from(exit.container_id))
+        {
+            finish(containers, entry, (exit.exit_status, timestamp(exit.exited_at.as_ref())));
+        }
+    }
+}
+
+/// Takes over the containers of an earlier edgek, at start only: later ones are all our own.
+async fn adopt_all(containers: &Containers) -> Result<()> {
+    let filters = vec![format!("labels.\"{MANAGED}\"==true")];
+    let listed = containers.client.containers().list(api::ListContainersRequest { filters }).await;
+    let listed = listed.map_err(failed("list containers"))?.into_inner().containers;
+    let tasks = tasks(containers).await?;
+    for container in &listed {
+        if let Some(record) = container.extensions.get(EXTENSION).and_then(Record::from_any) {
+            adopt(containers, ContainerId::from(container.id.as_str()), record, tasks.get(&container.id));
+        }
+    }
+    let known: HashSet<_> = listed.into_iter().map(|container| container.id).collect();
+    remove_orphaned_snapshots(containers, &known).await
+}
+
+fn adopt(containers: &Containers, id: ContainerId, record: Record, task: Option<&Process>) {
+    let state = match (&record.exit, task) {
+        (Some(exit), _) => exit.state(),
+        (None, Some(task)) if task.status() == Status::Created => State::Created,
+        (None, task) => State::Running {
+            pid: task.map_or(0, |task| task.pid),
+            started_at: containers.started_at(&id, &record),
+        },
+    };
+    containers.adopt(id, record, state);
+}
+
+/// Records the ends that nobody has heard of.
+async fn end_stopped(containers: &Arc<Containers>) -> Result<()> {
+    // The table first: what is in it had a task before the tasks are listed.
+    let entries = containers.entries();
+    let tasks = tasks(containers).await?;
+    let ended = entries.into_iter().filter_map(|entry| {
+        let task = tasks.get(entry.id.as_str());
+        let exit = task.map(|task| (task.exit_status, timestamp(task.exited_at.as_ref())));
+        let stopped = task.is_none_or(|task| task.status() == Status::Stopped);
+        (stopped && !entry.state.borrow().is_exited()).then_some((entry.clone(), exit))
+    });
+    let ends = ended.map(|(entry, exit)| async move { containers.finish(&entry, exit).await });
+    futures::future::try_join_all(ends.collect::<Vec<_>>()).await.map(drop)
+}
+
+async fn tasks(containers: &Containers) -> Result<BTreeMap<String, Process>> {
+    let listed = containers.client.tasks().list(api::ListTasksRequest { filter: String::new() }).await;
+    let tasks = listed.map_err(failed("list tasks"))?.into_inner().tasks;
+    Ok(tasks.into_iter().map(|task| (task.id.clone(), task)).collect())
+}
+
+fn finish(containers: &Arc<Containers>, entry: Arc<Entry>, exit: (u32, Timestamp)) {
+    let owner = containers.clone();
+    containers.scope.spawn("container exit", async move {
+        if let Err(error) = owner.finish(&entry, Some(exit)).await {
+            // The next connection to containerd finds it again.
+            warn!(container = %entry.id, %error, "cannot record the container's end");
+        }
+    });
+}
+
+/// Snapshots of containers whose creation was cut short.
+async fn remove_orphaned_snapshots(containers: &Containers, known: &HashSet<String>) -> Result<()> {
+    let request = snapshot_api::ListSnapshotsRequest {
+        snapshotter: SNAPSHOTTER.to_owned(),
+        filters: vec![format!("labels.\"{MANAGED}\"==true")],
+    };
+    let listed = containers.client.snapshots().list(request).await;
+    let mut parts = listed.map_err(failed("list snapshots"))?.into_inner();
+    let mut orphans = Vec::new();
+    while let Some(part) = parts.message().await.map_err(failed("list snapshots"))? {
+        orphans.extend(part.info.into_iter().map(|info| info.name).filter(|name| !known.contains(name)));
+    }
+    for name in orphans {
+        containers.remove_orphan(&ContainerId::from(name)).await?;
+    }
+    Ok(())
+}

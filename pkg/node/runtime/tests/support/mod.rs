@@ -1,0 +1,294 @@
+//! What the system tests share: a containerd of their own, a busybox image made from the distribution's static
+//! package, and short ways to make containers.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "tests; each uses a part of this")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgek_base_lifecycle::Scope;
+use edgek_node_runtime::containerd::{Config, Containerd, Daemon, DaemonConfig, LogLimits};
+use edgek_node_runtime::{Container, ContainerId, ContainerSpec, ExecSpec, Log, Output, PodRef, Runtime, Session, State};
+
+pub const IMAGE: &str = "docker.io/library/busybox:test";
+
+/// How long anything in a test may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node's runtime: directories, a containerd, and what `edgek` keeps of it. Dropped, it stops its containers.
+pub struct Node {
+    pub dir: tempfile::TempDir,
+    pub config: Config,
+    pub daemon: DaemonConfig,
+}
+
+/// The process that a test calls edgek: its scope and its runtime.
+pub struct Edgek {
+    pub scope: Scope,
+    pub runtime: Arc<Containerd>,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        let bundle = std::env::var_os("EDGEK_BUNDLE")
+            .map_or_else(|| panic!("set EDGEK_BUNDLE to the directory of containerd, its shim and runc"), PathBuf::from);
+        assert!(bundle.join("containerd").exists(), "no containerd in {}", bundle.display());
+        let dir = tempfile::Builder::new().prefix("edgek-rt-").tempdir().unwrap();
+        let daemon = DaemonConfig {
+            bin_dir: bundle.canonicalize().unwrap(),
+            root_dir: dir.path().join("root"),
+            state_dir: dir.path().join("state"),
+        };
+        let config = Config {
+            socket: daemon.socket(),
+            state_dir: daemon.state_dir.clone(),
+            root_dir: daemon.root_dir.clone(),
+            runc: None,
+            hosts_dir: None,
+            log_limits: LogLimits::default(),
+        };
+        Self { dir, config, daemon }
+    }
+
+    /// A running edgek with its containerd and the test image.
+    pub async fn start(&self) -> Edgek {
+        let edgek = self.start_bare();
+        if edgek.runtime.image(IMAGE).await.unwrap().is_none() {
+            let archive = self.dir.path().join("busybox.tar");
+            write_archive(&archive, IMAGE);
+            edgek.runtime.import_images(&archive).await.unwrap();
+        }
+        edgek
+    }
+
+    pub fn start_bare(&self) -> Edgek {
+        let scope = Scope::root();
+        Daemon::start(&scope, self.daemon.clone()).unwrap();
+        let runtime = Containerd::start(&scope.child(), self.config.clone());
+        Edgek { scope, runtime }
+    }
+
+    /// Only the client side, beside a containerd that another `Edgek` runs.
+    pub fn connect(&self) -> Edgek {
+        let scope = Scope::root();
+        let runtime = Containerd::start(&scope.child(), self.config.clone());
+        Edgek { scope, runtime }
+    }
+
+    pub fn spec(&self, pod: &str, name: &str, command: &str) -> ContainerSpec {
+        let pod = PodRef { uid: format!("{pod}-uid"), namespace: "default".to_owned(), name: pod.to_owned() };
+        let log = self.dir.path().join(format!("{}-{name}.log", pod.name));
+        let mut spec = ContainerSpec::new(pod, name, IMAGE);
+        spec.command = ["sh", "-c", command].map(str::to_owned).to_vec();
+        spec.cgroup_parent = format!("/edgek-test-{}", std::process::id());
+        spec.labels = BTreeMap::from([("sandbox".to_owned(), "data ".repeat(2000))]);
+        spec.log = Some(Log { path: log });
+        spec
+    }
+
+    pub fn containerd_pid(&self) -> i32 {
+        std::fs::read_to_string(self.daemon.state_dir.join("containerd.pid")).unwrap().parse().unwrap()
+    }
+
+    pub fn log(&self, spec: &ContainerSpec) -> String {
+        read_log(&spec.log.as_ref().unwrap().path)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A failed test may leave containers, shims and mounts: end what lives below this directory.
+        let dir = self.dir.path().to_string_lossy().into_owned();
+        let kill = |pid: i32| {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        };
+        for pid in processes_of(&dir) {
+            kill(pid);
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut below: Vec<_> =
+            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|path| path.starts_with(&dir)).collect();
+        below.sort_by_key(|path| std::cmp::Reverse(path.len()));
+        for path in below {
+            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// The processes whose command line names the directory, and those of the containers they hold.
+fn processes_of(dir: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let root = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        let own = String::from_utf8_lossy(&command).contains(dir);
+        let contained = root.lines().next().is_some_and(|line| line.contains(dir));
+        if (own || contained) && pid != std::process::id() as i32 {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+impl Edgek {
+    /// What `kill -9` leaves: nothing of this process but files; containerd lives.
+    pub fn vanish(self) {
+        drop(self);
+    }
+
+    pub async fn run(&self, spec: &ContainerSpec) -> ContainerId {
+        self.runtime.create_container(spec).await.unwrap();
+        self.runtime.start_container(&spec.id).await.unwrap();
+        spec.id.clone()
+    }
+
+    pub async fn run_to_end(&self, spec: &ContainerSpec) -> Container {
+        let id = self.run(spec).await;
+        self.wait_exit(&id).await
+    }
+
+    pub async fn wait_exit(&self, id: &ContainerId) -> Container {
+        let mut events = self.runtime.events();
+        let wait = async {
+            loop {
+                let container = self.runtime.container(id).await.unwrap();
+                if container.state.is_exited() {
+                    return container;
+                }
+                events.next().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the container should have ended")
+    }
+
+    pub async fn exec(&self, id: &ContainerId, command: &[&str]) -> (i32, String, String) {
+        let command = command.iter().map(ToString::to_string).collect();
+        let session = self.runtime.exec(id, ExecSpec { command, ..ExecSpec::default() }).await.unwrap();
+        drain(session).await
+    }
+
+    pub async fn stop(self) {
+        for container in self.runtime.containers().await.unwrap() {
+            self.runtime.remove_container(&container.id).await.unwrap();
+            self.runtime.remove_pod(&container.pod.uid).await.unwrap();
+        }
+        self.scope.close(PATIENCE).await.unwrap();
+    }
+}
+
+/// Exit code, standard output and standard error of a session.
+pub async fn drain(mut session: Session) -> (i32, String, String) {
+    drop(session.stdin.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let read = async {
+        while let Some(output) = session.output.recv().await {
+            match output {
+                Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
+                Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
+            }
+        }
+        session.exit.await.unwrap().unwrap()
+    };
+    let code = tokio::time::timeout(PATIENCE, read).await.expect("the session should have ended");
+    (code, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+pub fn exit_code(container: &Container) -> i32 {
+    match container.state {
+        State::Exited { code, .. } => code,
+        ref other => panic!("not ended: {other:?}"),
+    }
+}
+
+/// The text of a CRI log, without times; pieces are joined.
+pub fn read_log(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(4, ' ').skip(2);
+        let (tag, rest) = (fields.next().unwrap(), fields.next().unwrap());
+        out += rest;
+        if tag == "F" {
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// An OCI archive with one layer: busybox with its applets, users and groups.
+pub fn write_archive(path: &Path, name: &str) {
+    let config = r#"{"User": "", "Env": ["PATH=/bin", "FROM_IMAGE=1"], "Cmd": ["sh"], "WorkingDir": "/tmp"}"#;
+    write_archive_with(path, name, config);
+}
+
+pub fn write_archive_with(path: &Path, name: &str, config: &str) {
+    let layer = layer();
+    let mut blobs = Vec::new();
+    let layer = blob(&mut blobs, layer);
+    let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = format!(
+        r#"{{"architecture": "{arch}", "os": "linux", "config": {config}, "rootfs": {{"type": "layers", "diff_ids": ["{}"]}}}}"#,
+        layer.0
+    );
+    let config = blob(&mut blobs, config.into_bytes());
+    let manifest = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "{}", "size": {}}},
+            "layers": [{{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": "{}", "size": {}}}]}}"#,
+        config.0, config.1, layer.0, layer.1
+    );
+    let manifest = blob(&mut blobs, manifest.into_bytes());
+    let index = format!(
+        r#"{{"schemaVersion": 2, "manifests": [{{"mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": "{}", "size": {}, "annotations": {{"io.containerd.image.name": "{name}"}}}}]}}"#,
+        manifest.0, manifest.1
+    );
+    let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
+    add(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion": "1.0.0"}"#);
+    add(&mut archive, "index.json", 0o644, index.as_bytes());
+    for (digest, bytes) in blobs {
+        add(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), 0o644, &bytes);
+    }
+    archive.into_inner().unwrap().flush().unwrap();
+}
+
+fn layer() -> Vec<u8> {
+    let mut layer = tar::Builder::new(Vec::new());
+    for dir in ["bin", "etc", "tmp", "dev", "proc", "sys"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(if dir == "tmp" { 0o1777 } else { 0o755 });
+        header.set_size(0);
+        layer.append_data(&mut header, format!("{dir}/"), std::io::empty()).unwrap();
+    }
+    add(&mut layer, "bin/busybox", 0o755, &std::fs::read("/usr/bin/busybox").unwrap());
+    add(&mut layer, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nweb:x:101:201::/tmp:/bin/sh\n");
+    add(&mut layer, "etc/group", 0o644, b"root:x:0:\nweb:x:201:\naudio:x:29:web\n");
+    let applets = "cat chmod date dd echo env false grep hostname id ipcmk ipcs kill ls mount printf ps pwd rm sh sleep stat stty sync tail test touch tr true ulimit wc yes nc head seq";
+    for applet in applets.split(' ') {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        layer.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+    }
+    layer.into_inner().unwrap()
+}
+
+fn add(archive: &mut tar::Builder<impl std::io::Write>, path: &str, mode: u32, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(bytes.len() as u64);
+    archive.append_data(&mut header, path, bytes).unwrap();
+}
+
+fn blob(blobs: &mut Vec<(String, Vec<u8>)>, bytes: Vec<u8>) -> (String, usize) {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (digest, size) = (format!("sha256:{hex}"), bytes.len());
+    blobs.push((digest.clone(), bytes));
+    (digest, size)
+}
