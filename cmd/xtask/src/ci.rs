@@ -22,7 +22,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "fmt", run: || cargo(&["fmt", "--all", "--check"]) },
     Step { name: "tidy", run: tidy::run },
-    Step { name: "deny", run: || cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]) },
+    Step { name: "deny", run: || cargo(&["deny", "check", "bans", "licenses", "sources"]) },
     Step { name: "embed", run: embed::run },
     Step {
         name: "clippy",

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod ci;
 mod digest;
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures an API server, or an edgek that it starts.
+    Bench(bench::Args),
     /// Builds the binary with its bundle, to build/<profile>/edgek.
     Build {
         /// How it is compiled.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
 /// Runs one command. A new command adds its module above, a variant, and a line here.
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Bench(args) => bench::run(&args),
         Command::Build { profile } => build::run(profile).map(|_| ()),
         Command::Ci(args) => ci::run(&args),
         Command::Dist => build::dist(),

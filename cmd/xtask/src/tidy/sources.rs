@@ -15,8 +15,8 @@ const MACHINES: &[&str] = &[
 /// Files written by package managers.
 const LOCKS: &[&str] = &["Cargo.lock", "go.sum"];
 
-/// Where other programs may be started: the child processes of the product, its commands, and development.
-const STARTERS: &[&str] = &["pkg/base/lifecycle/", "cmd/", "pkg/testkit/", "tests/"];
+/// Where other programs may be started: containerd, the commands, and development.
+const STARTERS: &[&str] = &["pkg/node/runtime/src/containerd/", "cmd/", "pkg/testkit/", "tests/"];
 
 const SYSTEM_CALLS: &str = "pkg/base/sys/";
 
@@ -61,7 +61,7 @@ fn check_line(path: &str, line: &str) -> Option<&'static str> {
     }
     let starter = STARTERS.iter().any(|start| path.starts_with(start)) || path.contains("/tests/");
     if code.contains(concat!("Command::", "new(")) && !starter {
-        return Some("only base/lifecycle and cmd start other programs");
+        return Some("only node/runtime and cmd start other programs");
     }
     if code.contains(concat!("#[", "ignore")) {
         return Some("no test is ignored: repair it or delete it");
@@ -125,7 +125,7 @@ mod tests {
         check_text(
             "pkg/a/src/lib.rs",
             start,
-            &["pkg/a/src/lib.rs:2: only base/lifecycle and cmd start other programs"],
+            &["pkg/a/src/lib.rs:2: only node/runtime and cmd start other programs"],
         );
     }
 
