@@ -301,9 +301,26 @@ impl Field {
         self.extra.as_ref()?.map_type.as_deref()
     }
 
-    /// The default published in OpenAPI v3, as JSON.
+    /// The default published in OpenAPI v3, as JSON. Fields that are always there have their zero.
     pub fn default(&self) -> Option<&str> {
-        self.extra.as_ref()?.default.as_deref()
+        match (self.extra.as_ref().and_then(|e| e.default.as_deref()), self.presence) {
+            (Some(default), _) => Some(default),
+            (None, Presence::Always) => self.kind.zero_text(),
+            (None, _) => None,
+        }
+    }
+}
+
+impl FieldKind {
+    /// The zero that upstream publishes as a default.
+    fn zero_text(&self) -> Option<&'static str> {
+        match self {
+            Self::Bool => Some("false"),
+            Self::Int32 | Self::Int64 => Some("0"),
+            Self::String => Some("\"\""),
+            Self::Message(_) => Some("{}"),
+            _ => None,
+        }
     }
 }
 

@@ -125,6 +125,7 @@ fn write_type(out: &mut String, package: &Package, name: &str, definition: Optio
         "Go and OpenAPI differ: {published:?} and {lines:?}"
     );
     for (field, line) in &lines {
+        let facts = attributes(&properties[field], line)?;
         let required = definition["required"].as_array().is_some_and(|r| r.iter().any(|r| r == field));
         writeln!(
             out,
@@ -238,7 +239,7 @@ fn go_kind(go_type: &str) -> Result<String> {
     }
 }
 
-fn attributes(schema: &Value) -> Result<String> {
+fn attributes(schema: &Value, line: &str) -> Result<String> {
     let mut out = String::new();
     let text = |key: &str| schema[key].as_str();
     if let Some(list) = text("x-kubernetes-list-type") {
@@ -257,10 +258,16 @@ fn attributes(schema: &Value) -> Result<String> {
     if let Some(key) = text("x-kubernetes-patch-merge-key") {
         write!(out, " patchkey={key}")?;
     }
-    if let Some(default) = schema.get("default") {
+    if let Some(default) = schema.get("default").filter(|default| !is_implied(default, line)) {
         let default = default.to_string();
         ensure!(!default.contains(' '), "the default {default} has a space");
         write!(out, " default={default}")?;
     }
     Ok(out)
+}
+
+/// A field that is always there has its zero as default; the reader of the table knows.
+fn is_implied(default: &Value, line: &str) -> bool {
+    let zero = default == "" || *default == 0 || *default == false || *default == serde_json::json!({});
+    zero && line.ends_with(" always")
 }

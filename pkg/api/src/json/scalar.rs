@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::DecodeError;
+use crate::quantity::Quantity;
 
 type Result<T, E = DecodeError> = std::result::Result<T, E>;
 
@@ -26,7 +27,10 @@ pub(crate) struct Moment {
 
 /// Checks a quantity and writes it as upstream prints it.
 pub(crate) fn quantity(text: &str) -> Result<String> {
-    Ok(text.trim().to_owned())
+    match text.trim().parse::<Quantity>() {
+        Ok(quantity) => Ok(quantity.to_string()),
+        Err(error) => Err(DecodeError::Text(error.to_string())),
+    }
 }
 
 /// Checks base64 and writes it with padding and without line breaks.

@@ -46,6 +46,15 @@ fn canonical_form_is_what_go_would_keep_without_nulls() {
         }),
     );
     check(
+        "PersistentVolume",
+        r#"{"spec":{"capacity":{"a":"0.5","b":1024,"c":"1024Mi","d":"1e3","e":" 100m"}}}"#,
+        json!({
+            "metadata": {},
+            "spec": {"capacity": {"a": "500m", "b": "1024", "c": "1Gi", "d": "1e3", "e": "100m"}},
+            "status": {},
+        }),
+    );
+    check(
         "Lease",
         r#"{"spec":{"renewTime":"2026-02-28T23:59:59.000001-00:30","leaseTransitions":0}}"#,
         json!({"metadata": {}, "spec": {"renewTime": "2026-03-01T00:29:59.000001Z", "leaseTransitions": 0}}),
