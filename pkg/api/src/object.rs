@@ -10,7 +10,7 @@ mod tests;
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use access::{get, items, metadata_mut, name, namespace, number, set, text};
-pub use meta::{Meta, MetaError, OwnerReference, Uid};
+pub use meta::{Labels, Meta, MetaError, OwnerReference, Uid};
 
 use crate::scan::Cursor;
 
@@ -68,7 +68,12 @@ fn gap_in_metadata(cursor: &mut Cursor<'_>) -> Option<Gap> {
         cursor.skip()?;
         if key == "resourceVersion" {
             let start = if empty { before_key.offset() } else { end_of_last };
-            return Some(Gap { start, end: cursor.offset(), before: if empty { "" } else { "," }, after: "" });
+            return Some(Gap {
+                start,
+                end: cursor.offset(),
+                before: if empty { "" } else { "," },
+                after: "",
+            });
         }
         end_of_last = cursor.offset();
         empty = false;

@@ -39,9 +39,8 @@ pub fn items<'a>(object: &'a Value, path: &str) -> &'a [Value] {
 
 /// Sets the value at a dotted path; objects on the way are made, and whatever else stands there is replaced.
 pub fn set(object: &mut Value, path: &str, value: impl Into<Value>) {
-    let target = path
-        .split('.')
-        .fold(object, |value, field| map_mut(value).entry(field).or_insert(Value::Null));
+    let target =
+        path.split('.').fold(object, |value, field| map_mut(value).entry(field).or_insert(Value::Null));
     *target = value.into();
 }
 

@@ -19,7 +19,7 @@ pub struct Meta {
     /// `metadata.deletionTimestamp`.
     pub deletion_timestamp: Option<Box<str>>,
     /// `metadata.labels`, sorted by key.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    pub labels: Labels,
     /// `metadata.finalizers`.
     pub finalizers: Box<[Box<str>]>,
     /// `metadata.ownerReferences`.
@@ -27,6 +27,9 @@ pub struct Meta {
     /// The values of the resource's selectable fields, in the order of [`Resource::fields`].
     pub fields: Box<[Box<str>]>,
 }
+
+/// Keys and values.
+pub type Labels = Box<[(Box<str>, Box<str>)]>;
 
 /// An object's unique id; opaque text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +109,9 @@ impl Meta {
                 "namespace" => self.namespace = text(cursor)?,
                 "uid" => self.uid = Uid(text(cursor)?),
                 "generation" => self.generation = cursor.scalar()?.parse().ok()?,
-                "deletionTimestamp" => self.deletion_timestamp = Some(text(cursor)?).filter(|time| !time.is_empty()),
+                "deletionTimestamp" => {
+                    self.deletion_timestamp = Some(text(cursor)?).filter(|time| !time.is_empty())
+                }
                 "labels" => self.labels = labels(cursor)?,
                 "finalizers" => self.finalizers = list(cursor, text)?,
                 "ownerReferences" => self.owners = list(cursor, owner)?,
@@ -117,7 +122,13 @@ impl Meta {
     }
 
     /// Takes a value that lies `depth` names deep on the paths of the `wanted` fields.
-    fn read_fields(&mut self, cursor: &mut Cursor<'_>, fields: &[Selectable], wanted: Wanted, depth: usize) -> Option<()> {
+    fn read_fields(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        fields: &[Selectable],
+        wanted: Wanted,
+        depth: usize,
+    ) -> Option<()> {
         if wanted.is_empty() {
             return cursor.skip();
         }
@@ -156,7 +167,10 @@ impl Wanted {
     }
 
     fn paths(self, fields: &[Selectable]) -> impl Iterator<Item = (usize, &Box<[Box<str>]>)> {
-        let all = fields.iter().enumerate().flat_map(|(index, field)| field.paths.iter().map(move |path| (index, path)));
+        let all = fields
+            .iter()
+            .enumerate()
+            .flat_map(|(index, field)| field.paths.iter().map(move |path| (index, path)));
         all.take(64).enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, path)| path)
     }
 
@@ -179,7 +193,7 @@ fn text(cursor: &mut Cursor<'_>) -> Option<Box<str>> {
     cursor.scalar().map(|text| Box::from(&*text))
 }
 
-fn labels(cursor: &mut Cursor<'_>) -> Option<Box<[(Box<str>, Box<str>)]>> {
+fn labels(cursor: &mut Cursor<'_>) -> Option<Labels> {
     if cursor.peek()? != b'{' {
         cursor.skip()?;
         return Some(Box::default());

@@ -34,12 +34,17 @@ fn selectable_fields_are_read_with_their_defaults() {
     assert_eq!(fields(r#"{"status":{"succeeded":2}}"#, "batch", "jobs"), "status.successful=2");
     let both = r#"{"reportingComponent":"a","source":{"component":"b"}}"#;
     assert_eq!(fields(both, "", "events"), "reportingComponent=a source=b");
-    assert_eq!(fields(r#"{"reportingComponent":"a","source":{}}"#, "", "events"), "reportingComponent=a source=a");
+    assert_eq!(
+        fields(r#"{"reportingComponent":"a","source":{}}"#, "", "events"),
+        "reportingComponent=a source=a"
+    );
 }
 
 #[test]
 fn what_is_no_object_is_refused() {
-    for bad in ["", "[]", "{", r#"{"metadata":[]}"#, r#"{"a""#, r#"{"a":"b"#, r#"{"metadata":{"generation":"x"}}"#] {
+    for bad in
+        ["", "[]", "{", r#"{"metadata":[]}"#, r#"{"a""#, r#"{"a":"b"#, r#"{"metadata":{"generation":"x"}}"#]
+    {
         assert!(parse(bad, "", "pods").is_err(), "{bad}");
     }
 }
@@ -51,13 +56,25 @@ fn the_resource_version_goes_where_sorting_puts_it() {
         assert_eq!(std::str::from_utf8(&stamped).unwrap(), expected);
     };
     check(r#"{"kind":"X","metadata":{}}"#, r#"{"kind":"X","metadata":{"resourceVersion":"42"}}"#);
-    check(r#"{"metadata":{"name":"a","uid":"b"},"spec":1}"#, r#"{"metadata":{"name":"a","resourceVersion":"42","uid":"b"},"spec":1}"#);
+    check(
+        r#"{"metadata":{"name":"a","uid":"b"},"spec":1}"#,
+        r#"{"metadata":{"name":"a","resourceVersion":"42","uid":"b"},"spec":1}"#,
+    );
     check(r#"{"metadata":{"name":"a"}}"#, r#"{"metadata":{"name":"a","resourceVersion":"42"}}"#);
     check(r#"{"metadata":{"uid":"b"}}"#, r#"{"metadata":{"resourceVersion":"42","uid":"b"}}"#);
-    check(r#"{"metadata":{"name":"a","resourceVersion":"7","uid":"b"}}"#, r#"{"metadata":{"name":"a","resourceVersion":"42","uid":"b"}}"#);
+    check(
+        r#"{"metadata":{"name":"a","resourceVersion":"7","uid":"b"}}"#,
+        r#"{"metadata":{"name":"a","resourceVersion":"42","uid":"b"}}"#,
+    );
     check(r#"{"metadata":{"resourceVersion":"7"}}"#, r#"{"metadata":{"resourceVersion":"42"}}"#);
-    check(r#"{"metadata":{"resourceVersion":"7","uid":"b"}}"#, r#"{"metadata":{"resourceVersion":"42","uid":"b"}}"#);
-    check(r#"{"data":{"metadata":"{\"a\":1}"},"metadata":{"name":"a"}}"#, r#"{"data":{"metadata":"{\"a\":1}"},"metadata":{"name":"a","resourceVersion":"42"}}"#);
+    check(
+        r#"{"metadata":{"resourceVersion":"7","uid":"b"}}"#,
+        r#"{"metadata":{"resourceVersion":"42","uid":"b"}}"#,
+    );
+    check(
+        r#"{"data":{"metadata":"{\"a\":1}"},"metadata":{"name":"a"}}"#,
+        r#"{"data":{"metadata":"{\"a\":1}"},"metadata":{"name":"a","resourceVersion":"42"}}"#,
+    );
     check("[1]", "[1]");
     check(r#"{"metadata":null}"#, r#"{"metadata":null}"#);
 }
@@ -77,5 +94,8 @@ fn accessors_make_what_is_missing_and_read_the_absent_as_empty() {
     set(&mut object, "spec.a.b", 1);
     metadata_mut(&mut object).insert("name".into(), "x".into());
     assert_eq!((name(&object), namespace(&object), number(&object, "spec.a.b")), ("x", "", Some(1)));
-    assert_eq!((get(&object, "spec.a.c"), items(&object, "spec").len(), text(&object, "spec.a")), (None, 0, ""));
+    assert_eq!(
+        (get(&object, "spec.a.c"), items(&object, "spec").len(), text(&object, "spec.a")),
+        (None, 0, "")
+    );
 }
