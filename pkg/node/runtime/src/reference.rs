@@ -31,7 +31,10 @@ impl Reference {
     /// # Errors
     /// [`Error::InvalidReference`] with the wording of the reference library that Kubernetes uses.
     pub fn parse(text: &str) -> Result<Self> {
-        let invalid = |problem: &str| Error::InvalidReference { reference: text.to_owned(), problem: problem.to_owned() };
+        let invalid = |problem: &str| Error::InvalidReference {
+            reference: text.to_owned(),
+            problem: problem.to_owned(),
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (text, None),
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn names_are_completed() {
-        let check = |input: &str, expected: &str| assert_eq!(Reference::parse(input).unwrap().to_string(), expected);
+        let check =
+            |input: &str, expected: &str| assert_eq!(Reference::parse(input).unwrap().to_string(), expected);
         check("busybox", "docker.io/library/busybox:latest");
         check("busybox:1.36", "docker.io/library/busybox:1.36");
         check("docker.io/busybox", "docker.io/library/busybox:latest");
@@ -161,7 +165,20 @@ mod tests {
             assert_eq!(Reference::parse(input).unwrap_err().to_string(), expected);
         };
         let format = "invalid reference format";
-        for input in ["", "busybox:", "a//b", "/a", "a/", "a b", "a:b:c/d", "a@sha256:12", "a..b", "a___b", "-a", "a.b:x/c"] {
+        for input in [
+            "",
+            "busybox:",
+            "a//b",
+            "/a",
+            "a/",
+            "a b",
+            "a:b:c/d",
+            "a@sha256:12",
+            "a..b",
+            "a___b",
+            "-a",
+            "a.b:x/c",
+        ] {
             check(input, format);
         }
         check("Web", "invalid reference format: repository name (library/Web) must be lowercase");

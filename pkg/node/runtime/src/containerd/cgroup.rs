@@ -26,7 +26,8 @@ impl Cgroup {
         let text = self.read("memory", "memory.stat")?;
         let memory = parse(&text);
         let of = |v1: &str, v2: &str| memory.get(if self.unified { v2 } else { v1 }).copied().unwrap_or(0);
-        let usage = self.number("memory", if self.unified { "memory.current" } else { "memory.usage_in_bytes" })?;
+        let usage =
+            self.number("memory", if self.unified { "memory.current" } else { "memory.usage_in_bytes" })?;
         let inactive_file = of("total_inactive_file", "inactive_file");
         let cpu_usage_ns = if self.unified {
             parse(&self.read("cpu", "cpu.stat")?).get("usage_usec").copied().unwrap_or(0) * 1000

@@ -44,7 +44,8 @@ pub(super) struct Client {
 macro_rules! service {
     ($name:ident, $client:ty) => {
         pub(super) fn $name(&self) -> $client {
-            <$client>::new(InterceptedService::new(self.channel.clone(), Namespaced)).max_decoding_message_size(MAX_MESSAGE)
+            <$client>::new(InterceptedService::new(self.channel.clone(), Namespaced))
+                .max_decoding_message_size(MAX_MESSAGE)
         }
     };
 }

@@ -35,8 +35,8 @@ use super::runc;
 use super::spec::{self, ImageConfig, Joined, Pid};
 use super::{layers, users};
 use crate::{
-    Container, ContainerId, ContainerSpec, Error, Event, ExecSpec, ExitReason, IpcNamespace, PidNamespace, Resources,
-    Result, Session, Signal, State, Stats, Stdin, Usage,
+    Container, ContainerId, ContainerSpec, Error, Event, ExecSpec, ExitReason, IpcNamespace, PidNamespace,
+    Resources, Result, Session, Signal, State, Stats, Stdin, Usage,
 };
 
 /// Marks edgek's containers among those of the namespace.
@@ -227,7 +227,8 @@ impl Containers {
         let deleted = self.delete_task(&entry.id).await?;
         // Its output is complete before its end is known.
         entry.hub.wait_ended().await;
-        let (code, finished_at) = seen.or(deleted).map_or((255, Timestamp::now()), |(code, at)| (code as i32, at));
+        let (code, finished_at) =
+            seen.or(deleted).map_or((255, Timestamp::now()), |(code, at)| (code as i32, at));
         let reason = match (seen.or(deleted), oom, code) {
             (None, ..) => ExitReason::Unknown,
             (_, true, _) => ExitReason::OomKilled,
@@ -285,7 +286,11 @@ impl Containers {
             let mut state = entry.state.subscribe();
             let ended = tokio::time::timeout(KILL_PATIENCE, state.wait_for(State::is_exited)).await;
             let problem = || format!("it did not end within {KILL_PATIENCE:?} after SIGKILL");
-            ended.map(drop).map_err(|_| Error::Container { step: "remove", id: id.clone(), problem: problem() })?;
+            ended.map(drop).map_err(|_| Error::Container {
+                step: "remove",
+                id: id.clone(),
+                problem: problem(),
+            })?;
         }
         let _turn = self.turn(&entry.record.pod.uid).await;
         self.delete_task(id).await?;
@@ -317,7 +322,8 @@ impl Containers {
     pub(super) async fn stats(&self, id: &ContainerId) -> Result<Stats> {
         let entry = self.running(id)?;
         let request = snapshot_api::UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_string() };
-        let usage = self.client.snapshots().usage(request).await.map_err(failed("read snapshot usage"))?.into_inner();
+        let usage =
+            self.client.snapshots().usage(request).await.map_err(failed("read snapshot usage"))?.into_inner();
         let writable = Usage { bytes: usage.size.unsigned_abs(), inodes: usage.inodes.unsigned_abs() };
         let cgroup = Cgroup::new(&entry.record.cgroup, self.host.unified_cgroup);
         cgroup.stats(writable).ok_or_else(|| Error::NotRunning(id.clone()))
@@ -412,8 +418,16 @@ impl Containers {
         self.client.containers().create(request).await.map(drop).map_err(failed("create container"))
     }
 
-    async fn create_task(&self, id: &ContainerId, tty: bool, pipes: &PipePaths, mounts: Vec<Mount>) -> Result<()> {
-        let text = |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    async fn create_task(
+        &self,
+        id: &ContainerId,
+        tty: bool,
+        pipes: &PipePaths,
+        mounts: Vec<Mount>,
+    ) -> Result<()> {
+        let text = |path: Option<&std::path::PathBuf>| {
+            path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default()
+        };
         let request = api::CreateTaskRequest {
             container_id: id.to_string(),
             rootfs: mounts,
@@ -453,7 +467,8 @@ impl Containers {
         for error in [task, container, snapshot].into_iter().filter_map(Result::err) {
             debug!(container = %id, %error, "left over from a failed creation");
         }
-        PipePaths::new(self.config.state_dir.join("io").join(id.as_str()), Kind { tty: false, stdin: true }).remove();
+        PipePaths::new(self.config.state_dir.join("io").join(id.as_str()), Kind { tty: false, stdin: true })
+            .remove();
     }
 
     fn pipes(&self, id: &ContainerId, record: &Record) -> PipePaths {
@@ -482,7 +497,9 @@ impl Containers {
 
     fn notify(&self, entry: &Entry) {
         // Without a subscriber nobody needs to know.
-        let _ = self.events.send(Event::Container { id: entry.id.clone(), pod_uid: entry.record.pod.uid.clone() });
+        let _ = self
+            .events
+            .send(Event::Container { id: entry.id.clone(), pod_uid: entry.record.pod.uid.clone() });
     }
 
     pub(super) fn notify_resync(&self) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use containerd_client::services::v1::{
-    CloseIoRequest, DeleteProcessRequest, ExecProcessRequest, KillRequest, ResizePtyRequest, StartRequest, WaitRequest,
+    CloseIoRequest, DeleteProcessRequest, ExecProcessRequest, KillRequest, ResizePtyRequest, StartRequest,
+    WaitRequest,
 };
 use edgek_base_lifecycle::Scope;
 use prost_types::Any;
@@ -36,7 +37,13 @@ pub(super) struct Process {
 }
 
 /// Starts a command: `template` is the container's own process, which it copies but for the arguments.
-pub(super) async fn start(scope: &Scope, process: Process, pipes: PipePaths, exec: ExecSpec, template: Value) -> Result<Session> {
+pub(super) async fn start(
+    scope: &Scope,
+    process: Process,
+    pipes: PipePaths,
+    exec: ExecSpec,
+    template: Value,
+) -> Result<Session> {
     pipes.create()?;
     let opened = open(&process, &pipes, &exec, template).await;
     let (outputs, stdin_pipe) = match opened {
@@ -88,7 +95,9 @@ async fn open(
         id: process.container.clone(),
         problem: status.message().to_owned(),
     };
-    let text = |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = |path: Option<&std::path::PathBuf>| {
+        path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default()
+    };
     let request = ExecProcessRequest {
         container_id: process.container.to_string(),
         exec_id: process.exec_id.clone(),
@@ -99,7 +108,8 @@ async fn open(
         spec: Some(Any { type_url: PROCESS_TYPE.to_owned(), value: template.to_string().into_bytes() }),
     };
     process.client.tasks().exec(request).await.map_err(problem)?;
-    let request = StartRequest { container_id: process.container.to_string(), exec_id: process.exec_id.clone() };
+    let request =
+        StartRequest { container_id: process.container.to_string(), exec_id: process.exec_id.clone() };
     if let Err(status) = process.client.tasks().start(request).await {
         process.delete().await;
         return Err(problem(status));
@@ -124,7 +134,8 @@ pub(super) fn attach(
     let (stdin_sender, stdin_receiver) = mpsc::channel(QUEUE);
     let (resize_sender, resize) = mpsc::channel(1);
     let (exit_sender, exit) = oneshot::channel();
-    let session = Session { stdin: stdin.is_some().then_some(stdin_sender), output, resize: resize_sender, exit };
+    let session =
+        Session { stdin: stdin.is_some().then_some(stdin_sender), output, resize: resize_sender, exit };
     scope.spawn("attach", async move {
         let input = async {
             match stdin {
@@ -179,14 +190,18 @@ impl Process {
     }
 
     async fn delete(&self) {
-        let request = DeleteProcessRequest { container_id: self.container.to_string(), exec_id: self.exec_id.clone() };
+        let request =
+            DeleteProcessRequest { container_id: self.container.to_string(), exec_id: self.exec_id.clone() };
         // With the container gone, so is this.
         let _ = self.client.tasks().delete_process(request).await;
     }
 
     async fn close_stdin(&self) {
-        let request =
-            CloseIoRequest { container_id: self.container.to_string(), exec_id: self.exec_id.clone(), stdin: true };
+        let request = CloseIoRequest {
+            container_id: self.container.to_string(),
+            exec_id: self.exec_id.clone(),
+            stdin: true,
+        };
         // A process that has ended has nothing to close.
         let _ = self.client.tasks().close_io(request).await;
     }
@@ -259,4 +274,3 @@ async fn resize_to(process: &Process, mut sizes: mpsc::Receiver<TerminalSize>) {
         let _ = process.client.tasks().resize_pty(request).await;
     }
 }
-

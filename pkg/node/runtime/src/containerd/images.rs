@@ -111,7 +111,9 @@ impl Images {
             Error::Call { problem: text, .. } => problem(text),
             other => other,
         })?;
-        self.find(reference).await?.ok_or_else(|| problem("the image has no content for this platform".to_owned()))
+        self.find(reference)
+            .await?
+            .ok_or_else(|| problem("the image has no content for this platform".to_owned()))
     }
 
     /// Adds the images of an archive.

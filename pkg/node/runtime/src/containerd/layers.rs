@@ -60,7 +60,8 @@ mod tests {
             }
             root.path().join(name)
         };
-        let (top, middle, bottom) = (layer("top", None), layer("middle", Some("new")), layer("bottom", Some("old")));
+        let (top, middle, bottom) =
+            (layer("top", None), layer("middle", Some("new")), layer("bottom", Some("old")));
         std::os::unix::fs::symlink("/etc/hostname", bottom.join("etc/group")).unwrap();
         let overlay = Mount {
             r#type: "overlay".to_owned(),
@@ -73,7 +74,8 @@ mod tests {
         };
         assert_eq!(read(std::slice::from_ref(&overlay), "etc/passwd"), "new");
         assert_eq!(read(std::slice::from_ref(&overlay), "etc/group"), "");
-        let bind = Mount { r#type: "bind".to_owned(), source: bottom.display().to_string(), ..Mount::default() };
+        let bind =
+            Mount { r#type: "bind".to_owned(), source: bottom.display().to_string(), ..Mount::default() };
         assert_eq!(read(&[bind], "etc/passwd"), "old");
     }
 }

@@ -44,8 +44,14 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Opens the log, going on where an earlier process ended.
     pub(super) fn open(path: &Path, limits: LogLimits) -> Self {
-        let mut log =
-            Self { path: path.to_owned(), limits, file: None, size: 0, stdout: Vec::new(), stderr: Vec::new() };
+        let mut log = Self {
+            path: path.to_owned(),
+            limits,
+            file: None,
+            size: 0,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
         log.reopen();
         log
     }
@@ -214,7 +220,8 @@ mod tests {
     #[test]
     fn a_full_file_is_rotated_and_the_oldest_are_removed() {
         let limits = LogLimits { max_size: 100, max_files: 3 };
-        let batches: Vec<_> = (0..8).map(|n| Output::Stdout(format!("{n}{}\n", "x".repeat(40)).into())).collect();
+        let batches: Vec<_> =
+            (0..8).map(|n| Output::Stdout(format!("{n}{}\n", "x".repeat(40)).into())).collect();
         let (_dir, path) = write(limits, &batches);
         let old = rotated(&path);
         let numbers = |path: &Path| {

@@ -109,7 +109,11 @@ fn choose<'a>(entries: &'a [Entry], wanted: &Platform) -> Option<&'a Entry> {
         entry.platform.as_ref().is_some_and(|p| p.os == wanted.os && p.architecture == wanted.architecture)
     };
     let exact = |entry: &&Entry| {
-        fits(entry) && entry.platform.as_ref().is_some_and(|p| wanted.variant.is_empty() || p.variant == wanted.variant)
+        fits(entry)
+            && entry
+                .platform
+                .as_ref()
+                .is_some_and(|p| wanted.variant.is_empty() || p.variant == wanted.variant)
     };
     let unnamed = || entries.iter().find(|entry| entry.platform.is_none());
     entries.iter().find(exact).or_else(|| entries.iter().find(fits)).or_else(unnamed)

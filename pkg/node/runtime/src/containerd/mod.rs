@@ -47,8 +47,8 @@ pub use self::log::LogLimits;
 use self::client::{Client, failed};
 use self::containers::Containers;
 use crate::{
-    Container, ContainerId, ContainerSpec, Credentials, Error, Events, ExecSpec, Image, ImageFilesystem, Resources,
-    Result, Runtime, Session, Signal, Stats, Version,
+    Container, ContainerId, ContainerSpec, Credentials, Error, Events, ExecSpec, Image, ImageFilesystem,
+    Resources, Result, Runtime, Session, Signal, Stats, Version,
 };
 
 /// How long a call waits for containerd to come (back) before it fails with [`Error::Unavailable`].
@@ -132,7 +132,10 @@ impl Runtime for Containerd {
 
     async fn image_filesystem(&self) -> Result<ImageFilesystem> {
         let images = self.ready().await?.images.list().await?;
-        Ok(ImageFilesystem { path: self.root_dir.clone(), used_bytes: images.iter().map(|image| image.size).sum() })
+        Ok(ImageFilesystem {
+            path: self.root_dir.clone(),
+            used_bytes: images.iter().map(|image| image.size).sum(),
+        })
     }
 
     async fn containers(&self) -> Result<Vec<Container>> {

@@ -22,7 +22,10 @@ use super::client::failed;
 use super::containers::{Containers, Entry, MANAGED, timestamp};
 use super::images::SNAPSHOTTER;
 use super::record::{EXTENSION, Record};
-use crate::{ContainerId, Result, State};
+use crate::{ContainerId, Error, Result, State};
+
+/// A process in a container has ended.
+const EXIT: &str = "/tasks/exit";
 
 /// An event of our own: hearing it shows that the subscription is in place.
 const HELLO: &str = "/edgek/hello";
@@ -44,7 +47,8 @@ pub(super) async fn run(containers: Arc<Containers>, ready: watch::Sender<bool>)
                 listen(&containers, &mut events).await;
                 warn!("connection to containerd lost");
             }
-            Err(error) => debug!(%error, "waiting for containerd"),
+            Err(error @ Error::Unavailable(_)) => debug!(%error, "waiting for containerd"),
+            Err(error) => warn!(%error, "cannot work with containerd"),
         }
         ready.send_replace(false);
         backoff.wait().await;
@@ -62,7 +66,7 @@ async fn connect(containers: &Arc<Containers>, adopted: bool) -> Result<Streamin
 
 /// Subscribes to the ends of processes, and returns when it is certain that none will be missed from now on.
 async fn subscribe(containers: &Containers) -> Result<Streaming<Envelope>> {
-    let filters = vec!["topic==/tasks/exit".to_owned(), format!("topic=={HELLO}")];
+    let filters = [EXIT, HELLO].map(|topic| format!("topic==\"{topic}\"")).to_vec();
     let mut client = containers.client.events();
     let subscribe = client.subscribe(api::SubscribeRequest { filters });
     // containerd answers with the first event, not before.
@@ -84,7 +88,7 @@ async fn subscribe(containers: &Containers) -> Result<Streaming<Envelope>> {
 
 async fn listen(containers: &Arc<Containers>, events: &mut Streaming<Envelope>) {
     while let Ok(Some(envelope)) = events.message().await {
-        let exit = envelope.event.filter(|_| envelope.topic == "/tasks/exit");
+        let exit = envelope.event.filter(|_| envelope.topic == EXIT);
         let Some(exit) = exit.and_then(|any| TaskExit::decode(any.value.as_slice()).ok()) else { continue };
         // Commands run by exec are waited for by their sessions.
         if exit.id == exit.container_id

@@ -84,7 +84,10 @@ async fn pump(hub: Arc<Hub>, scope: Scope, mut outputs: Outputs, mut log: Option
 }
 
 /// Writes on a thread that may wait for the disk.
-async fn with_log(log: Option<LogFile>, write: impl FnOnce(&mut LogFile) + Send + 'static) -> Option<LogFile> {
+async fn with_log(
+    log: Option<LogFile>,
+    write: impl FnOnce(&mut LogFile) + Send + 'static,
+) -> Option<LogFile> {
     let mut log = log?;
     let written = tokio::task::spawn_blocking(move || {
         write(&mut log);

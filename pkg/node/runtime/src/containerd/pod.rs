@@ -55,11 +55,14 @@ impl PodShared {
     pub(super) fn remove(&self) -> Result<()> {
         for path in [self.ipc(), self.shm()] {
             if is_mount_point(&path) {
-                umount2(&path, MntFlags::MNT_DETACH).map_err(|errno| Error::io("unmount", &path, errno.into()))?;
+                umount2(&path, MntFlags::MNT_DETACH)
+                    .map_err(|errno| Error::io("unmount", &path, errno.into()))?;
             }
         }
         match std::fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.dir, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.dir, error))
+            }
             _ => Ok(()),
         }
     }

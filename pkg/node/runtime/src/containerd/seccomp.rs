@@ -37,7 +37,8 @@ pub(super) fn profile(seccomp: &Seccomp, capabilities: &BTreeSet<String>) -> Res
 }
 
 fn default_profile(arch: &str, capabilities: &BTreeSet<String>) -> Value {
-    let rules: Rules = serde_json::from_str(include_str!("seccomp.json")).expect("the built-in profile is valid");
+    let rules: Rules =
+        serde_json::from_str(include_str!("seccomp.json")).expect("the built-in profile is valid");
     let mut names: BTreeSet<&String> = rules.always.iter().collect();
     let architecture = rules.architectures.get(arch);
     names.extend(architecture.iter().flat_map(|a| &a.names));
@@ -75,9 +76,12 @@ mod tests {
     fn a_capability_allows_its_system_calls() {
         let plain = allowed(&[]);
         assert!(plain.contains("openat") && plain.contains("arch_prctl"));
-        for (capability, call) in
-            [("CAP_SYS_ADMIN", "mount"), ("CAP_SYS_BOOT", "reboot"), ("CAP_SYS_TIME", "clock_settime"), ("CAP_BPF", "bpf")]
-        {
+        for (capability, call) in [
+            ("CAP_SYS_ADMIN", "mount"),
+            ("CAP_SYS_BOOT", "reboot"),
+            ("CAP_SYS_TIME", "clock_settime"),
+            ("CAP_BPF", "bpf"),
+        ] {
             assert!(!plain.contains(call), "{call}");
             assert!(allowed(&[capability]).contains(call), "{call}");
         }
@@ -86,7 +90,8 @@ mod tests {
     #[test]
     fn new_user_namespaces_need_sys_admin() {
         let plain = default_profile("x86_64", &BTreeSet::new());
-        let calls: Vec<_> = plain["syscalls"].as_array().unwrap().iter().map(|s| s["names"][0].clone()).collect();
+        let calls: Vec<_> =
+            plain["syscalls"].as_array().unwrap().iter().map(|s| s["names"][0].clone()).collect();
         assert!(calls.contains(&json!("clone3")) && calls.contains(&json!("clone")));
         let admin = default_profile("x86_64", &BTreeSet::from(["CAP_SYS_ADMIN".to_owned()]));
         assert_eq!(admin["syscalls"].as_array().unwrap().len(), calls.len() - 2);

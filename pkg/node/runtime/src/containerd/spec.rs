@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::host::Host;
 use super::seccomp;
 use crate::{
-    ContainerSpec, Error, Mount, MountSource, NetworkNamespace, ProcMount, Propagation, Resources, Result, Security,
-    User,
+    ContainerSpec, Error, Mount, MountSource, NetworkNamespace, ProcMount, Propagation, Resources, Result,
+    Security, User,
 };
 
 /// Groups the containers of a pod under one shim process.
@@ -337,13 +337,16 @@ fn mounts(input: &Input<'_>) -> Result<Vec<Value>> {
     let Input { spec, joined, host, .. } = input;
     let privileged = spec.security.privileged;
     let access = if privileged { "rw" } else { "ro" };
-    let mount = |target: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({"destination": target, "type": kind, "source": source, "options": options})
-    };
+    let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": source, "options": options});
     let mut all = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
@@ -386,7 +389,8 @@ fn user_mount(mount: &Mount) -> Result<Value> {
             json!({"destination": mount.target, "type": "bind", "source": source, "options": options})
         }
         MountSource::Tmpfs(size) => {
-            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned(), access.to_owned()];
+            let mut options =
+                vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned(), access.to_owned()];
             options.extend(size.map(|bytes| format!("size={bytes}")));
             json!({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options})
         }

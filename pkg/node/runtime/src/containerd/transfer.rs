@@ -75,7 +75,7 @@ pub(super) async fn send_file(scope: &Scope, client: &Client, path: &Path) -> Re
             }
             let wanted = window.min(CHUNK);
             match file.read(&mut buffer[..wanted]).await {
-                Ok(0) => return,
+                Ok(0) => break,
                 Ok(length) => {
                     window -= length;
                     if sender.send(any(&Data { data: buffer[..length].to_vec() })).await.is_err() {
@@ -85,10 +85,13 @@ pub(super) async fn send_file(scope: &Scope, client: &Client, path: &Path) -> Re
                 Err(error) => {
                     // containerd finds the archive cut short and says so.
                     debug!(%error, "cannot read the archive");
-                    return;
+                    break;
                 }
             }
         }
+        // Ending our half ends the archive; dropping the other half now would take back what is on its way.
+        drop(sender);
+        while let Ok(Some(_)) = receiver.message().await {}
     });
     Ok(Stream { id, task })
 }
@@ -115,7 +118,9 @@ fn is_host_of(host: &str, registry: &str) -> bool {
 
 fn login(credentials: &Credentials) -> AuthResponse {
     let (kind, username, secret) = match credentials {
-        Credentials::Basic { username, password } => (AuthType::Credentials, username.clone(), password.clone()),
+        Credentials::Basic { username, password } => {
+            (AuthType::Credentials, username.clone(), password.clone())
+        }
         Credentials::Identity(token) => (AuthType::Refresh, String::new(), token.clone()),
         Credentials::Bearer(token) => (AuthType::Header, String::new(), format!("Bearer {token}")),
     };

@@ -61,7 +61,9 @@ fn group_id(group: &str, text: &str) -> Result<u32> {
 }
 
 fn memberships<'a>(group: &'a str, user: &'a str) -> impl Iterator<Item = u32> + 'a {
-    groups(group).filter(move |(_, _, members)| members.split(',').any(|member| member == user)).map(|(_, id, _)| id)
+    groups(group)
+        .filter(move |(_, _, members)| members.split(',').any(|member| member == user))
+        .map(|(_, id, _)| id)
 }
 
 fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
@@ -84,7 +86,8 @@ fn not_found(what: &str, name: &str, file: &str) -> Error {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:201::/:/bin/false\nbroken\n1000:x:7:8::/:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:101:201::/:/bin/false\nbroken\n1000:x:7:8::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nweb:x:201:\naudio:x:29:web,root\nvideo:x:44:web\n";
 
     #[test]
@@ -104,11 +107,16 @@ mod tests {
         check(&none, "1000", 7, 8, &[8]);
         let uid = Security { uid: Some(101), ..Security::default() };
         check(&uid, "root:root", 101, 201, &[29, 44, 201]);
-        let both = Security { uid: Some(5), gid: Some(6), supplemental_groups: vec![9, 6], ..Security::default() };
+        let both =
+            Security { uid: Some(5), gid: Some(6), supplemental_groups: vec![9, 6], ..Security::default() };
         check(&both, "web", 5, 6, &[6, 9]);
         let gid = Security { gid: Some(6), ..Security::default() };
         check(&gid, "web", 101, 6, &[6, 29, 44]);
-        let strict = Security { groups_policy: GroupsPolicy::Strict, supplemental_groups: vec![3], ..Security::default() };
+        let strict = Security {
+            groups_policy: GroupsPolicy::Strict,
+            supplemental_groups: vec![3],
+            ..Security::default()
+        };
         check(&strict, "web", 101, 201, &[3, 201]);
     }
 

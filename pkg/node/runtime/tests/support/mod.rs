@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use edgek_base_lifecycle::Scope;
 use edgek_node_runtime::containerd::{Config, Containerd, Daemon, DaemonConfig, LogLimits};
-use edgek_node_runtime::{Container, ContainerId, ContainerSpec, ExecSpec, Log, Output, PodRef, Runtime, Session, State};
+use edgek_node_runtime::{
+    Container, ContainerId, ContainerSpec, ExecSpec, Log, Output, PodRef, Runtime, Session, State,
+};
 
 pub const IMAGE: &str = "docker.io/library/busybox:test";
 
@@ -33,8 +35,12 @@ pub struct Edgek {
 
 impl Node {
     pub fn new() -> Self {
-        let bundle = std::env::var_os("EDGEK_BUNDLE")
-            .map_or_else(|| panic!("set EDGEK_BUNDLE to the directory of containerd, its shim and runc"), PathBuf::from);
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let bundle = std::env::var_os("EDGEK_BUNDLE").map_or_else(
+            || panic!("set EDGEK_BUNDLE to the directory of containerd, its shim and runc"),
+            PathBuf::from,
+        );
         assert!(bundle.join("containerd").exists(), "no containerd in {}", bundle.display());
         let dir = tempfile::Builder::new().prefix("edgek-rt-").tempdir().unwrap();
         let daemon = DaemonConfig {
@@ -103,14 +109,18 @@ impl Drop for Node {
         // A failed test may leave containers, shims and mounts: end what lives below this directory.
         let dir = self.dir.path().to_string_lossy().into_owned();
         let kill = |pid: i32| {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         };
         for pid in processes_of(&dir) {
             kill(pid);
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut below: Vec<_> =
-            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|path| path.starts_with(&dir)).collect();
+        let mut below: Vec<_> = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|path| path.starts_with(&dir))
+            .collect();
         below.sort_by_key(|path| std::cmp::Reverse(path.len()));
         for path in below {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
