@@ -127,12 +127,7 @@ fn write_type(out: &mut String, package: &Package, name: &str, definition: Optio
     for (field, line) in &lines {
         let facts = attributes(&properties[field], line)?;
         let required = definition["required"].as_array().is_some_and(|r| r.iter().any(|r| r == field));
-        writeln!(
-            out,
-            "  {line}{}{}",
-            if required { " required" } else { "" },
-            attributes(&properties[field])?
-        )?;
+        writeln!(out, "  {line}{}{}", if required { " required" } else { "" }, facts)?;
     }
     Ok(())
 }
