@@ -87,7 +87,7 @@ fn system() -> Result<()> {
     process::run(&mut test)
 }
 
-/// A short run of every fuzz target, each from the corpus that earlier runs left.
+/// A short run of every fuzz target, from its seeds and the corpus that earlier runs left.
 fn fuzz() -> Result<()> {
     let folder = workspace::root().join("fuzz");
     let targets = fuzz_targets(&folder)?;
@@ -96,12 +96,22 @@ fn fuzz() -> Result<()> {
     }
     for target in targets {
         println!("fuzz: {target}");
+        let (corpus, seeds) = (folder.join("corpus").join(&target), folder.join("seeds").join(&target));
+        fs::create_dir_all(&corpus)?;
         // The instrumentation needs options that the stable compiler keeps to itself otherwise.
         let mut fuzz = Command::new("cargo");
-        fuzz.current_dir(&folder).env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", &target, "--"]);
-        process::run(
-            fuzz.arg(format!("-max_total_time={FUZZ_SECONDS}")).args(["-verbosity=0", "-rss_limit_mb=1024"]),
-        )?;
+        fuzz.current_dir(&folder)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .args(["fuzz", "run", &target])
+            .arg(corpus)
+            .arg(seeds);
+        fuzz.arg("--").arg(format!("-max_total_time={FUZZ_SECONDS}"));
+        process::run(fuzz.args([
+            "-verbosity=0",
+            "-print_final_stats=1",
+            "-max_len=8192",
+            "-rss_limit_mb=1024",
+        ]))?;
     }
     Ok(())
 }
