@@ -4,13 +4,14 @@
 //! Client and server share the machine, TLS is on and every answer is read whole, so that runs against different
 //! servers compare. An error in any request fails the run.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{process, workspace};
+use crate::workspace;
 use client::Target;
 use figures::Figures;
 
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn optimised() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "--profile", "quick", "--package", "xtask", "--"]);
-    process::run(cargo.args(std::env::args_os().skip(1)))
+    Err(cargo.args(std::env::args_os().skip(1)).exec()).context("start cargo")
 }
 
 /// Runs the same command in new namespaces: one address of its own, so that neither ports nor interfaces meet those of
@@ -101,7 +102,7 @@ fn inside_namespace() -> Result<()> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--"]);
     unshare.args(["sh", "-c", network]).arg(std::env::current_exe()?);
-    process::run(unshare.args(std::env::args_os().skip(1)).arg("--inside"))
+    Err(unshare.args(std::env::args_os().skip(1)).arg("--inside").exec()).context("start unshare")
 }
 
 async fn measure(args: &Args) -> Result<Figures> {
