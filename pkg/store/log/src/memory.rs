@@ -51,7 +51,8 @@ impl Log for MemoryLog {
     async fn submit(&self, op: Op, done: Done) {
         // `done` is called under the lock, so that outcomes are seen in revision order.
         let mut state = self.0.lock();
-        let outcome = if state.closed { Err(Error::Closed.into()) } else { state.apply(op).map_err(Into::into) };
+        let outcome =
+            if state.closed { Err(Error::Closed.into()) } else { state.apply(op).map_err(Into::into) };
         done(outcome);
     }
 

@@ -61,7 +61,10 @@ impl SqliteLog {
         Ok(Self { path, queue, revision })
     }
 
-    async fn ask(&self, request: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Request) -> Result<(), Error> {
+    async fn ask(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Request,
+    ) -> Result<(), Error> {
         let (reply, outcome) = oneshot::channel();
         if self.queue.push(request(reply)).is_err() {
             return Err(Error::Closed);
@@ -86,7 +89,9 @@ impl Log for SqliteLog {
         let Some(room) = self.queue.room(op.key.len() + op.change.size()).await else {
             return done(Err(Error::Closed.into()));
         };
-        if let Err(Request::Commit(refused)) = self.queue.push(Request::Commit(queue::Pending { op, done, room })) {
+        if let Err(Request::Commit(refused)) =
+            self.queue.push(Request::Commit(queue::Pending { op, done, room }))
+        {
             (refused.done)(Err(CommitError::Failed(Error::Closed)));
         }
     }

@@ -65,15 +65,22 @@ fn lock(folder: &Path, unwritable: impl Fn(io::Error) -> OpenError) -> Result<Fo
 
 fn prepare(path: &Arc<PathBuf>) -> Result<Connection, OpenError> {
     let explain = |error| explain(error, path);
-    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(explain)?;
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(explain);
-    let (application, version, tables) = (pragma("application_id")?, pragma("user_version")?, pragma("schema_version")?);
+    let mut connection =
+        connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(explain)?;
+    let pragma =
+        |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(explain);
+    let (application, version, tables) =
+        (pragma("application_id")?, pragma("user_version")?, pragma("schema_version")?);
     let fresh = application == 0 && version == 0 && tables == 0;
     if !fresh && application != table::APPLICATION_ID {
         return Err(OpenError::Foreign { path: path.to_path_buf() });
     }
     if version > table::VERSION {
-        return Err(OpenError::NewerVersion { path: path.to_path_buf(), found: version, known: table::VERSION });
+        return Err(OpenError::NewerVersion {
+            path: path.to_path_buf(),
+            found: version,
+            known: table::VERSION,
+        });
     }
     let settings = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
@@ -82,10 +89,8 @@ fn prepare(path: &Arc<PathBuf>) -> Result<Connection, OpenError> {
     connection.execute_batch(&settings).map_err(explain)?;
     if fresh {
         table::create(&mut connection).map_err(explain)?;
-        files::sync_dir(path.parent().expect("joined to a folder")).map_err(|source| OpenError::Folder {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        files::sync_dir(path.parent().expect("joined to a folder"))
+            .map_err(|source| OpenError::Folder { path: path.to_path_buf(), source })?;
     }
     Ok(connection)
 }
@@ -103,7 +108,8 @@ pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
 fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    connection.execute_batch(&format!("PRAGMA cache_size = -{PAGE_CACHE_KIB}; PRAGMA trusted_schema = OFF;"))?;
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{PAGE_CACHE_KIB}; PRAGMA trusted_schema = OFF;"))?;
     Ok(connection)
 }
 
@@ -113,7 +119,9 @@ pub(super) fn explain(error: rusqlite::Error, path: &Arc<PathBuf>) -> Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::DiskFull { path },
         Some(ErrorCode::ReadOnly) => Error::ReadOnly { path },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt { path, detail: error.to_string() },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::Corrupt { path, detail: error.to_string() }
+        }
         _ => Error::Io { path, source: Arc::new(error) },
     }
 }

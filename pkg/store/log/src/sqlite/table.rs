@@ -48,7 +48,12 @@ pub(super) fn apply(connection: &Connection, op: &Op, revision: Revision) -> Res
 }
 
 /// Writes a row whatever stands there; `None` removes it.
-pub(super) fn put(connection: &Connection, key: &str, revision: Revision, value: Option<&[u8]>) -> Result<()> {
+pub(super) fn put(
+    connection: &Connection,
+    key: &str,
+    revision: Revision,
+    value: Option<&[u8]>,
+) -> Result<()> {
     match value {
         Some(value) => connection
             .prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3)")?
@@ -87,7 +92,9 @@ pub(super) fn reserve(connection: &Connection, revision: Revision) -> Result<()>
 
 /// Frames in the write-ahead log, and how many of them the database has.
 pub(super) fn wal_frames(connection: &Connection) -> Result<(i64, i64)> {
-    connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+        .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
 /// Copies the write-ahead log into the database, without waiting for anyone.

@@ -85,7 +85,9 @@ impl Writer {
             let (mut lazy, mut durable, mut asked) = (Vec::new(), Vec::new(), Asked::default());
             for request in requests {
                 match request {
-                    Request::Commit(pending) if pending.op.durability == Durability::Lazy => lazy.push(pending),
+                    Request::Commit(pending) if pending.op.durability == Durability::Lazy => {
+                        lazy.push(pending)
+                    }
                     Request::Commit(pending) => durable.push(pending),
                     Request::Flush(reply) => asked.flush.push(reply),
                     Request::Compact(reply) => asked.compact.push(reply),
@@ -234,7 +236,9 @@ impl Writer {
             return;
         }
         match error {
-            Some(error) => warn!(error = %Chain(error), "the store cannot write: changes are refused until it can"),
+            Some(error) => {
+                warn!(error = %Chain(error), "the store cannot write: changes are refused until it can")
+            }
             None => info!("the store writes again"),
         }
     }
