@@ -6,6 +6,8 @@ pub mod field;
 pub mod json;
 pub mod name;
 pub mod object;
+pub mod openapi;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod quote;
