@@ -5,6 +5,7 @@
 
 mod container;
 mod error;
+mod hold;
 mod image;
 mod reference;
 mod runtime;
@@ -20,6 +21,7 @@ pub use container::{
     NetworkNamespace, PidNamespace, PodRef, Propagation, Resources, Rlimit, State, Stdin,
 };
 pub use error::{Error, Result};
+pub use hold::hold_pid_namespace;
 pub use image::{Credentials, Image, ImageFilesystem};
 pub use reference::{Reference, Version as ImageVersion};
 pub use runtime::{Event, Events, Runtime, Signal, Version};

@@ -23,6 +23,7 @@ use super::Config;
 use super::cgroup::Cgroup;
 use super::client::{Client, failed, found};
 use super::exec::{self, OnLeave, Process};
+use super::holder::{self, Holder};
 use super::host::Host;
 use super::images::{Images, SNAPSHOTTER};
 use super::log::LogFile;
@@ -42,7 +43,7 @@ use crate::{
 /// Marks edgek's containers among those of the namespace.
 pub(super) const MANAGED: &str = "edgek.io/managed";
 
-const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+pub(super) const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
 /// How long a killed container may take to end before its removal fails.
@@ -116,7 +117,7 @@ impl Containers {
     pub(super) fn adopt(&self, id: ContainerId, record: Record, state: State) -> Arc<Entry> {
         let pipes = self.pipes(&id, &record);
         let open = !state.is_exited() && pipes.exist();
-        let hub = match open.then(|| pipes.open_output()) {
+        let hub = match open.then(|| pipes.reopen_output()) {
             Some(Ok(outputs)) => Hub::start(&self.scope, outputs, self.log(&record)),
             Some(Err(error)) => {
                 warn!(container = %id, %error, "the container's output is lost");
@@ -352,6 +353,7 @@ impl Containers {
 
     pub(super) async fn remove_pod(&self, pod_uid: &str) -> Result<()> {
         let turn = self.turn(pod_uid).await;
+        holder::remove(&self.client, pod_uid).await?;
         let shared = PodShared::new(&self.config.state_dir, pod_uid);
         blocking(move || shared.remove()).await?;
         drop(turn);
@@ -361,21 +363,29 @@ impl Containers {
 
     /// The namespaces of a new container, made ready.
     async fn join(&self, spec: &ContainerSpec) -> Result<Joined> {
-        let pid = match &spec.pid {
-            PidNamespace::Container | PidNamespace::Pod => Pid::New,
+        let shared = PodShared::new(&self.config.state_dir, &spec.pod.uid);
+        let dir = shared.dir().to_owned();
+        let mut joined = match spec.ipc {
+            IpcNamespace::Host => Joined { ipc: None, shm: "/dev/shm".into(), pid: Pid::New },
+            IpcNamespace::Pod => Joined { ipc: Some(shared.ipc()), shm: shared.shm(), pid: Pid::New },
+        };
+        let _turn = self.turn(&spec.pod.uid).await;
+        if spec.ipc == IpcNamespace::Pod {
+            blocking(move || shared.ensure()).await?;
+        }
+        let of = |pid: u32| Pid::Path(format!("/proc/{pid}/ns/pid").into());
+        joined.pid = match &spec.pid {
+            PidNamespace::Container => Pid::New,
             PidNamespace::Host => Pid::Host,
+            PidNamespace::Pod => {
+                let holder = Holder { client: &self.client, config: &self.config, host: &self.host };
+                of(holder.ensure(spec, &joined, &dir).await?)
+            }
             PidNamespace::Target(target) => match *self.get(target)?.state.borrow() {
-                State::Running { pid, .. } => Pid::Path(format!("/proc/{pid}/ns/pid").into()),
+                State::Running { pid, .. } => of(pid),
                 _ => return Err(Error::NotRunning(target.clone())),
             },
         };
-        if spec.ipc == IpcNamespace::Host {
-            return Ok(Joined { ipc: None, shm: "/dev/shm".into(), pid });
-        }
-        let shared = PodShared::new(&self.config.state_dir, &spec.pod.uid);
-        let joined = Joined { ipc: Some(shared.ipc()), shm: shared.shm(), pid };
-        let _turn = self.turn(&spec.pod.uid).await;
-        blocking(move || shared.ensure()).await?;
         Ok(joined)
     }
 

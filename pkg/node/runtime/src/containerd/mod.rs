@@ -9,13 +9,15 @@
 //! | `exec`, `output`, `pipes`, `log` | streams |
 //! | `images`, `manifest`, `transfer` | images |
 //! | `spec`, `seccomp`, `users`, `layers`, `host`, `runc` | how a container is made |
-//! | `pod`, `cgroup`, `record` | shared namespaces, usage, what survives restarts |
+//! | `pod`, `holder` | what the containers of a pod share |
+//! | `cgroup`, `record` | usage, what survives restarts |
 
 mod cgroup;
 mod client;
 mod containers;
 mod daemon;
 mod exec;
+mod holder;
 mod host;
 mod images;
 mod layers;
@@ -69,6 +71,18 @@ pub struct Config {
     pub hosts_dir: Option<PathBuf>,
     /// How large container logs grow.
     pub log_limits: LogLimits,
+    /// What holds a shared PID namespace.
+    pub holder: Program,
+}
+
+/// A static program of the host that runs inside a container of its own: `edgek pause`, which calls
+/// [`crate::hold_pid_namespace`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its path on the host.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
 }
 
 /// The runtime on containerd.

@@ -4,6 +4,7 @@
 //! opens them again. (What a container still wrote while no edgek was there is lost when it also ended meanwhile: then
 //! nobody holds the pipe. containerd's own logs have the same limit.)
 
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -56,10 +57,18 @@ impl PipePaths {
         Ok(())
     }
 
-    /// Opens the reading ends.
+    /// Opens the reading ends of new pipes, before the shim opens its own. Read when it has.
     pub(super) fn open_output(&self) -> Result<Outputs> {
+        let open = |path: &PathBuf| receiver(path).map_err(|error| Error::io("open pipe", path, error));
+        Ok(Outputs { stdout: Some(open(&self.stdout)?), stderr: self.stderr.as_ref().map(open).transpose()? })
+    }
+
+    /// Opens the reading ends of a process that may have ended meanwhile.
+    pub(super) fn reopen_output(&self) -> Result<Outputs> {
+        // The kernel reports the absence of writers only to a reader that came when there was one: be it ourselves.
+        let writer = |path: &PathBuf| OpenOptions::new().read(true).write(true).open(path);
         let open = |path: &PathBuf| {
-            let opened = pipe::OpenOptions::new().open_receiver(path);
+            let opened = writer(path).and_then(|_writer| receiver(path));
             opened.map_err(|error| Error::io("open pipe", path, error))
         };
         Ok(Outputs { stdout: Some(open(&self.stdout)?), stderr: self.stderr.as_ref().map(open).transpose()? })
@@ -96,6 +105,10 @@ impl PipePaths {
     pub(super) fn remove(&self) {
         remove(&self.dir);
     }
+}
+
+fn receiver(path: &Path) -> std::io::Result<pipe::Receiver> {
+    pipe::OpenOptions::new().open_receiver(path)
 }
 
 fn remove(dir: &Path) {

@@ -24,6 +24,11 @@ impl PodShared {
         Self { dir: state_dir.join("pods").join(pod_uid) }
     }
 
+    /// The pod's directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The file that keeps the IPC namespace.
     pub(super) fn ipc(&self) -> PathBuf {
         self.dir.join("ipc")

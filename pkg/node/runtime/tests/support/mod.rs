@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edgek_base_lifecycle::Scope;
-use edgek_node_runtime::containerd::{Config, Containerd, Daemon, DaemonConfig, LogLimits};
+use edgek_node_runtime::containerd::{Config, Containerd, Daemon, DaemonConfig, LogLimits, Program};
 use edgek_node_runtime::{
     Container, ContainerId, ContainerSpec, ExecSpec, Log, Output, PodRef, Runtime, Session, State,
 };
@@ -25,6 +25,7 @@ pub struct Node {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub daemon: DaemonConfig,
+    scopes: Mutex<Vec<Scope>>,
 }
 
 /// The process that a test calls edgek: its scope and its runtime.
@@ -55,8 +56,12 @@ impl Node {
             runc: None,
             hosts_dir: None,
             log_limits: LogLimits::default(),
+            holder: Program {
+                program: "/usr/bin/busybox".into(),
+                args: ["tail", "-f", "/dev/null"].map(str::to_owned).to_vec(),
+            },
         };
-        Self { dir, config, daemon }
+        Self { dir, config, daemon, scopes: Mutex::default() }
     }
 
     /// A running edgek with its containerd and the test image.
@@ -71,7 +76,7 @@ impl Node {
     }
 
     pub fn start_bare(&self) -> Edgek {
-        let scope = Scope::root();
+        let scope = self.scope();
         Daemon::start(&scope, self.daemon.clone()).unwrap();
         let runtime = Containerd::start(&scope.child(), self.config.clone());
         Edgek { scope, runtime }
@@ -79,9 +84,15 @@ impl Node {
 
     /// Only the client side, beside a containerd that another `Edgek` runs.
     pub fn connect(&self) -> Edgek {
-        let scope = Scope::root();
+        let scope = self.scope();
         let runtime = Containerd::start(&scope.child(), self.config.clone());
         Edgek { scope, runtime }
+    }
+
+    fn scope(&self) -> Scope {
+        let scope = Scope::root();
+        self.scopes.lock().unwrap().push(scope.clone());
+        scope
     }
 
     pub fn spec(&self, pod: &str, name: &str, command: &str) -> ContainerSpec {
@@ -89,31 +100,32 @@ impl Node {
         let log = self.dir.path().join(format!("{}-{name}.log", pod.name));
         let mut spec = ContainerSpec::new(pod, name, IMAGE);
         spec.command = ["sh", "-c", command].map(str::to_owned).to_vec();
-        spec.cgroup_parent = format!("/edgek-test-{}", std::process::id());
+        spec.cgroup_parent = self.cgroup_parent();
         spec.labels = BTreeMap::from([("sandbox".to_owned(), "data ".repeat(2000))]);
         spec.log = Some(Log { path: log });
         spec
     }
 
-    pub fn containerd_pid(&self) -> i32 {
-        std::fs::read_to_string(self.daemon.state_dir.join("containerd.pid")).unwrap().parse().unwrap()
+    /// Ends every process, and what the kernel and a tmpfs forget.
+    pub fn reboot(&self) {
+        self.end_processes();
+        std::fs::remove_dir_all(&self.daemon.state_dir).unwrap();
     }
 
-    pub fn log(&self, spec: &ContainerSpec) -> String {
-        read_log(&spec.log.as_ref().unwrap().path)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // A failed test may leave containers, shims and mounts: end what lives below this directory.
+    fn end_processes(&self) {
         let dir = self.dir.path().to_string_lossy().into_owned();
-        let kill = |pid: i32| {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        };
-        for pid in processes_of(&dir) {
-            kill(pid);
+        for _ in 0..100 {
+            let left = processes_of(&dir);
+            for pid in &left {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(*pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+            if left.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mut below: Vec<_> = mounts
@@ -126,6 +138,49 @@ impl Drop for Node {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
         }
     }
+
+    fn cgroup_parent(&self) -> String {
+        format!("/{}", self.dir.path().file_name().unwrap().to_string_lossy())
+    }
+
+    pub fn containerd_pid(&self) -> i32 {
+        std::fs::read_to_string(self.daemon.state_dir.join("containerd.pid")).unwrap().parse().unwrap()
+    }
+
+    /// A file of the container's cgroup, named for v1 and v2.
+    pub fn cgroup_value(&self, spec: &ContainerSpec, controller: &str, files: [&str; 2]) -> String {
+        let path = format!("{}/{}", spec.cgroup_parent, spec.id);
+        let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let file = if v2 {
+            format!("/sys/fs/cgroup{path}/{}", files[1])
+        } else {
+            format!("/sys/fs/cgroup/{controller}{path}/{}", files[0])
+        };
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+
+    pub fn log(&self, spec: &ContainerSpec) -> String {
+        read_log(&spec.log.as_ref().unwrap().path)
+    }
+}
+
+impl Drop for Node {
+    /// A failed test may leave containers, shims, mounts and cgroups: ends what belongs to this node.
+    fn drop(&mut self) {
+        for scope in self.scopes.lock().unwrap().iter() {
+            scope.cancel();
+        }
+        self.end_processes();
+        let cgroup = self.cgroup_parent();
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let parent = hierarchy.join(cgroup.trim_start_matches('/'));
+            for child in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(child.path());
+            }
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
 }
 
 /// The processes whose command line names the directory, and those of the containers they hold.
@@ -133,6 +188,10 @@ fn processes_of(dir: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let status = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if status.contains(") Z ") || status.is_empty() {
+            continue;
+        }
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let root = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
         let own = String::from_utf8_lossy(&command).contains(dir);
@@ -142,6 +201,30 @@ fn processes_of(dir: &str) -> Vec<i32> {
         }
     }
     found
+}
+
+/// Living processes of this node whose program is named so.
+pub fn process_count(node: &Node, name: &str) -> usize {
+    let alive = |pid: &i32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        !command.is_empty() && String::from_utf8_lossy(&command).split('\0').next().unwrap().contains(name)
+    };
+    processes_of(&node.dir.path().to_string_lossy()).iter().filter(|pid| alive(pid)).count()
+}
+
+/// A new network namespace, pinned in the node's directory.
+pub fn new_netns(node: &Node) -> PathBuf {
+    let path = node.dir.path().join("netns");
+    std::fs::write(&path, "").unwrap();
+    let file = path.clone();
+    let made = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some("/proc/thread-self/ns/net"), &file, None::<&str>, flags, None::<&str>)
+            .unwrap();
+    });
+    made.join().unwrap();
+    path
 }
 
 impl Edgek {
@@ -173,6 +256,17 @@ impl Edgek {
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("the container should have ended")
+    }
+
+    /// Waits until the log has this many lines.
+    pub async fn wait_log(&self, node: &Node, spec: &ContainerSpec, lines: usize) {
+        let path = &spec.log.as_ref().unwrap().path;
+        let wait = async {
+            while !path.exists() || node.log(spec).lines().count() < lines {
+                edgek_base_lifecycle::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("log: {}", node.log(spec)));
     }
 
     pub async fn exec(&self, id: &ContainerId, command: &[&str]) -> (i32, String, String) {
@@ -278,7 +372,7 @@ fn layer() -> Vec<u8> {
     add(&mut layer, "bin/busybox", 0o755, &std::fs::read("/usr/bin/busybox").unwrap());
     add(&mut layer, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nweb:x:101:201::/tmp:/bin/sh\n");
     add(&mut layer, "etc/group", 0o644, b"root:x:0:\nweb:x:201:\naudio:x:29:web\n");
-    let applets = "cat chmod date dd echo env false grep hostname id ipcmk ipcs kill ls mount printf ps pwd rm sh sleep stat stty sync tail test touch tr true ulimit wc yes nc head seq";
+    let applets = "cat chmod date dd echo env false grep hostname id ipcmk readlink ipcs kill ls mount printf ps pwd rm sh sleep stat stty sync tail test touch tr true ulimit wc yes nc head seq";
     for applet in applets.split(' ') {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
