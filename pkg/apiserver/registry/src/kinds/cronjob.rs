@@ -1,0 +1,42 @@
+//! CronJobs.
+
+use serde_json::Value;
+
+use super::job;
+use super::workload::{self, SPEC};
+use edgek_apiserver_admission::fields::Fields;
+use edgek_api::field::ErrorList;
+use crate::strategy::{SPEC_AND_STATUS, Strategy};
+
+pub(super) const STRATEGY: Strategy = Strategy { default, validate, ..SPEC_AND_STATUS };
+
+fn default(cron: &mut Value) {
+    let spec = cron.object_mut("spec");
+    spec.default_empty("concurrencyPolicy", "Allow");
+    spec.default("suspend", false);
+    spec.default("successfulJobsHistoryLimit", 3);
+    spec.default("failedJobsHistoryLimit", 1);
+    crate::pod::default_template(spec.object_mut("jobTemplate").object_mut("spec"));
+}
+
+fn validate(cron: &Value, errors: &mut ErrorList) {
+    let spec = cron.at("spec");
+    let schedule = spec.text("schedule");
+    if schedule.is_empty() {
+        errors.required(&SPEC.field("schedule"), "");
+    } else {
+        let fields = schedule.split_whitespace().filter(|field| !field.starts_with("TZ=") && !field.starts_with("CRON_TZ=")).count();
+        if !schedule.starts_with('@') && fields != 5 {
+            errors.invalid(&SPEC.field("schedule"), schedule, &format!("expected exactly 5 fields, found {fields}: [{schedule}]"));
+        }
+    }
+    workload::not_negative(spec, &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], &SPEC, errors);
+    let policy = spec.text("concurrencyPolicy");
+    if !["Allow", "Forbid", "Replace"].contains(&policy) {
+        errors.not_supported(&SPEC.field("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
+    }
+    let mut job_spec = spec.at("jobTemplate.spec").clone();
+    job_spec.default("completionMode", "NonIndexed");
+    let path = SPEC.field("jobTemplate");
+    job::validate_spec(&job_spec, &path.field("spec"), errors);
+}

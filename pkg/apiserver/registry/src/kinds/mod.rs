@@ -1,0 +1,84 @@
+//! The rules of kinds, one file each. A kind that is not listed has none of its own.
+
+mod certificates;
+mod configmap;
+mod cronjob;
+mod daemonset;
+mod deployment;
+mod disruptionbudget;
+mod endpoints;
+mod endpointslice;
+mod event;
+mod ingress;
+mod job;
+mod lease;
+mod limitrange;
+mod namespace;
+mod networkpolicy;
+mod node;
+mod persistentvolume;
+mod persistentvolumeclaim;
+mod pod;
+mod podtemplate;
+mod priorityclass;
+mod rbac;
+mod replicaset;
+mod replicationcontroller;
+mod resourceclaim;
+mod secret;
+pub(crate) mod service;
+mod serviceaccount;
+mod statefulset;
+mod storage;
+mod webhook;
+mod workload;
+
+use crate::strategy::{Deleted, Generation, PLAIN, SPEC_AND_STATUS, Strategy};
+
+/// The rules of a resource, `None` when it has none of its own.
+pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
+    Some(match (group, plural) {
+        ("", "configmaps") => configmap::STRATEGY,
+        ("", "endpoints") => endpoints::STRATEGY,
+        ("", "events") | ("events.k8s.io", "events") => event::STRATEGY,
+        ("", "limitranges") => limitrange::STRATEGY,
+        ("", "namespaces") => namespace::STRATEGY,
+        ("", "nodes") => node::STRATEGY,
+        ("", "persistentvolumeclaims") => persistentvolumeclaim::STRATEGY,
+        ("", "persistentvolumes") => persistentvolume::STRATEGY,
+        ("", "pods") => pod::STRATEGY,
+        ("", "podtemplates") => podtemplate::STRATEGY,
+        ("", "replicationcontrollers") => replicationcontroller::STRATEGY,
+        ("", "resourcequotas") => Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS },
+        ("", "secrets") => secret::STRATEGY,
+        ("", "serviceaccounts") => serviceaccount::STRATEGY,
+        ("", "services") => service::STRATEGY,
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => webhook::CONFIGURATION,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => webhook::POLICY,
+        ("apps", "controllerrevisions") => PLAIN,
+        ("apps", "daemonsets") => daemonset::STRATEGY,
+        ("apps", "deployments") => deployment::STRATEGY,
+        ("apps", "replicasets") => replicaset::STRATEGY,
+        ("apps", "statefulsets") => statefulset::STRATEGY,
+        ("batch", "cronjobs") => cronjob::STRATEGY,
+        ("batch", "jobs") => job::STRATEGY,
+        ("certificates.k8s.io", "certificatesigningrequests") => certificates::STRATEGY,
+        ("coordination.k8s.io", "leases") => lease::STRATEGY,
+        ("discovery.k8s.io", "endpointslices") => endpointslice::STRATEGY,
+        ("networking.k8s.io", "ingresses") => ingress::STRATEGY,
+        ("networking.k8s.io", "ingressclasses") => ingress::CLASS,
+        ("networking.k8s.io", "networkpolicies") => networkpolicy::STRATEGY,
+        ("policy", "poddisruptionbudgets") => disruptionbudget::STRATEGY,
+        ("rbac.authorization.k8s.io", "clusterroles" | "roles") => rbac::ROLE,
+        ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => rbac::BINDING,
+        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates" | "deviceclasses" | "resourceslices") => resourceclaim::STRATEGY,
+        ("scheduling.k8s.io", "priorityclasses") => priorityclass::STRATEGY,
+        ("storage.k8s.io", "storageclasses") => storage::CLASS,
+        ("storage.k8s.io", "csidrivers") => storage::DRIVER,
+        ("storage.k8s.io", "csinodes" | "volumeattributesclasses") => Strategy { deleted: Deleted::Object, ..PLAIN },
+        ("storage.k8s.io", "volumeattachments") => {
+            Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS }
+        }
+        _ => return None,
+    })
+}

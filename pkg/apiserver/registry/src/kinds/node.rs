@@ -1,0 +1,46 @@
+//! Nodes.
+
+use serde_json::Value;
+
+use super::workload::SPEC;
+use edgek_apiserver_admission::fields::{Fields, same};
+use edgek_api::field::ErrorList;
+use crate::strategy::{Generation, StatusField, SPEC_AND_STATUS, Strategy, copy};
+
+// Kubelets register their node with its status, so that creation keeps it.
+pub(super) const STRATEGY: Strategy =
+    Strategy { prepare_update, validate, validate_update, generation: Generation::None, status: StatusField::Plain, ..SPEC_AND_STATUS };
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    copy(new, old, "status");
+}
+
+fn validate(node: &Value, errors: &mut ErrorList) {
+    let path = SPEC.field("taints");
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, taint) in node.items("spec.taints").iter().enumerate() {
+        let path = path.index(index);
+        let key = taint.text("key");
+        errors.invalid_all(&path.field("key"), key, edgek_api::name::qualified_name(key));
+        let effect = taint.text("effect");
+        match effect {
+            "" => errors.required(&path.field("effect"), ""),
+            "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
+            other => errors.not_supported(&path.field("effect"), other, &["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+        }
+        if !seen.insert((key, effect)) {
+            errors.duplicate(&path, taint.clone());
+        }
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    let (before, after) = (old.at("spec.podCIDR"), new.at("spec.podCIDR"));
+    if !before.is_null() && before != "" && !same(before, after) {
+        errors.forbidden(&SPEC.field("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
+    }
+    let (before, after) = (old.at("spec.providerID"), new.at("spec.providerID"));
+    if !before.is_null() && before != "" && !same(before, after) {
+        errors.forbidden(&SPEC.field("providerID"), "node updates may not change providerID except from \"\" to valid");
+    }
+}

@@ -1,0 +1,61 @@
+//! PersistentVolumes.
+
+use serde_json::{Value, json};
+
+use super::workload::SPEC;
+use edgek_apiserver_admission::fields::{Fields, is_empty};
+use edgek_api::field::ErrorList;
+use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
+
+pub(super) const STRATEGY: Strategy = Strategy {
+    default,
+    prepare_create,
+    validate,
+    validate_update,
+    generation: Generation::None,
+    deleted: Deleted::Object,
+    ..SPEC_AND_STATUS
+};
+
+fn default(volume: &mut Value) {
+    let spec = volume.object_mut("spec");
+    spec.default_empty("persistentVolumeReclaimPolicy", "Retain");
+    spec.default("volumeMode", "Filesystem");
+    if let Some(host_path) = spec.at_mut("hostPath") {
+        host_path.default("type", "");
+    }
+    if let Some(claim) = spec.at_mut("claimRef")
+        && claim.has("uid")
+    {
+        claim.default_empty("apiVersion", "v1");
+        claim.default_empty("kind", "PersistentVolumeClaim");
+    }
+}
+
+fn prepare_create(volume: &mut Value) {
+    volume.set("status", json!({"phase": "Pending"}));
+}
+
+fn validate(volume: &Value, errors: &mut ErrorList) {
+    let spec = volume.at("spec");
+    if spec.items("accessModes").is_empty() {
+        errors.required(&SPEC.field("accessModes"), "");
+    }
+    if is_empty(spec.at("capacity")) {
+        errors.required(&SPEC.field("capacity"), "");
+    } else if spec.at("capacity").get("storage").is_none() {
+        errors.not_supported(&SPEC.field("capacity"), spec.at("capacity").clone(), &["storage"]);
+    }
+    let sources = [
+        "hostPath", "nfs", "local", "csi", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "rbd", "iscsi", "cinder",
+        "cephfs", "fc", "flocker", "flexVolume", "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk",
+        "portworxVolume", "scaleIO", "storageos",
+    ];
+    if !sources.iter().any(|source| spec.has(source)) {
+        errors.required(&SPEC, "must specify a volume type");
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    crate::meta::immutable(new.at("spec.volumeMode"), old.at("spec.volumeMode"), &SPEC.field("volumeMode"), errors);
+}

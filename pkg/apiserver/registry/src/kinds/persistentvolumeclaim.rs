@@ -1,0 +1,55 @@
+//! PersistentVolumeClaims.
+
+use serde_json::{Value, json};
+
+use super::workload::SPEC;
+use edgek_apiserver_admission::fields::{Fields, same};
+use edgek_api::field::ErrorList;
+use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
+
+pub(super) const STRATEGY: Strategy = Strategy {
+    default,
+    prepare_create,
+    validate,
+    validate_update,
+    generation: Generation::None,
+    deleted: Deleted::Object,
+    ..SPEC_AND_STATUS
+};
+
+fn default(claim: &mut Value) {
+    claim.object_mut("spec").default("volumeMode", "Filesystem");
+}
+
+fn prepare_create(claim: &mut Value) {
+    claim.set("status", json!({"phase": "Pending"}));
+}
+
+fn validate(claim: &Value, errors: &mut ErrorList) {
+    let spec = claim.at("spec");
+    if spec.items("accessModes").is_empty() {
+        errors.required(&SPEC.field("accessModes"), "at least 1 access mode is required");
+    }
+    let supported = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    for mode in spec.items("accessModes").iter().filter_map(Value::as_str).filter(|mode| !supported.contains(mode)) {
+        errors.not_supported(&SPEC.field("accessModes"), mode, &supported);
+    }
+    if spec.at("resources.requests").get("storage").is_none() {
+        errors.required(&SPEC.field("resources").key("storage"), "");
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    let (mut new, old) = (new.at("spec").clone(), old.at("spec"));
+    new.set("resources", old.at("resources").clone());
+    new.set("volumeAttributesClassName", old.at("volumeAttributesClassName").clone());
+    if old.text("volumeName").is_empty() {
+        new.set("volumeName", old.at("volumeName").clone());
+    }
+    if !same(&new, old) {
+        errors.forbidden(
+            &SPEC,
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
+    }
+}

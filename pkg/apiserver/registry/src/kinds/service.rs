@@ -1,0 +1,246 @@
+//! Services. Their addresses and node ports come from `service_range`.
+
+use std::collections::BTreeSet;
+
+use edgek_api::name;
+use serde_json::{Value, json};
+
+use super::workload::SPEC;
+use edgek_apiserver_admission::fields::{Fields, same};
+use edgek_api::field::{ErrorList, Path};
+use crate::labels;
+use crate::pod::{port_number, port_number_or_name};
+use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy, UpdateOfMissing};
+
+pub(super) const STRATEGY: Strategy = Strategy {
+    name: name::Rule::Dns1035,
+    default,
+    prepare_update,
+    validate,
+    validate_update,
+    generation: Generation::None,
+    update_of_missing: UpdateOfMissing::Create,
+    deleted: Deleted::Object,
+    ..SPEC_AND_STATUS
+};
+
+/// Whether a service has an address (or says it wants none).
+pub(crate) fn has_cluster_ip(service: &Value) -> bool {
+    matches!(service.text("spec.type"), "" | "ClusterIP" | "NodePort" | "LoadBalancer")
+}
+
+/// Whether a service is reached on a port of every node.
+pub(crate) fn has_node_ports(service: &Value) -> bool {
+    match service.text("spec.type") {
+        "NodePort" => true,
+        "LoadBalancer" => service.at("spec.allocateLoadBalancerNodePorts") != &Value::Bool(false),
+        _ => false,
+    }
+}
+
+/// Whether a service asks for no address.
+pub(crate) fn is_headless(service: &Value) -> bool {
+    service.text("spec.clusterIP") == "None"
+}
+
+fn is_external(service: &Value) -> bool {
+    matches!(service.text("spec.type"), "NodePort" | "LoadBalancer") || !service.items("spec.externalIPs").is_empty()
+}
+
+fn default(service: &mut Value) {
+    let spec = service.object_mut("spec");
+    spec.default_empty("sessionAffinity", "None");
+    match spec.text("sessionAffinity") {
+        "None" => drop(spec.remove("sessionAffinityConfig")),
+        "ClientIP" if !spec.has("sessionAffinityConfig.clientIP.timeoutSeconds") => {
+            spec.set("sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
+        }
+        _ => {}
+    }
+    spec.default_empty("type", "ClusterIP");
+    for port in spec.items_mut("ports") {
+        port.default_empty("protocol", "TCP");
+        let number = port.at("port").clone();
+        port.default_empty("targetPort", number);
+    }
+    if spec.text("type") != "ExternalName" {
+        spec.default("internalTrafficPolicy", "Cluster");
+    }
+    if spec.text("type") == "LoadBalancer" {
+        spec.default("allocateLoadBalancerNodePorts", true);
+    }
+    // The two spellings of the address are kept the same.
+    match (spec.text("clusterIP").to_owned(), spec.items("clusterIPs").first().cloned()) {
+        (single, None) if !single.is_empty() => spec.set("clusterIPs", json!([single])),
+        (single, Some(first)) if single.is_empty() => spec.set("clusterIP", first),
+        _ => {}
+    }
+    if is_external(service) {
+        service.object_mut("spec").default_empty("externalTrafficPolicy", "Cluster");
+    }
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    keep_allocated(new, old);
+    drop_unneeded(new, old);
+}
+
+/// An update that leaves out what was allocated keeps it.
+fn keep_allocated(new: &mut Value, old: &Value) {
+    if has_cluster_ip(old) && has_cluster_ip(new) {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if let Some(value) = old.at("spec").get(field) {
+                new.object_mut("spec").default_empty(field, value.clone());
+            }
+        }
+    }
+    if has_node_ports(old) && has_node_ports(new) {
+        let in_use = |service: &Value| service.items("spec.ports").iter().filter_map(|port| port.number("nodePort")).collect::<BTreeSet<_>>();
+        let used = in_use(new);
+        for port in new.object_mut("spec").items_mut("ports") {
+            let before = old.items("spec.ports").iter().find(|old| old.text("name") == port.text("name"));
+            if let Some(number) = before.and_then(|port| port.number("nodePort")).filter(|number| !used.contains(number)) {
+                port.default_empty("nodePort", number);
+            }
+        }
+    }
+}
+
+/// An update to a type without an allocation, that does not touch the allocated value, gives it back.
+fn drop_unneeded(new: &mut Value, old: &Value) {
+    if has_cluster_ip(old) && !has_cluster_ip(new) {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            drop_if_same(new, old, field);
+        }
+    }
+    if has_node_ports(old) && !has_node_ports(new) {
+        for (port, old) in new.object_mut("spec").items_mut("ports").zip(old.items("spec.ports")) {
+            if port.at("nodePort") == old.at("nodePort") {
+                port.remove("nodePort");
+            }
+        }
+    }
+    if is_external(old) && !is_external(new) {
+        drop_if_same(new, old, "externalTrafficPolicy");
+    }
+    if new.text("spec.type") != "LoadBalancer" {
+        drop_if_same(new, old, "allocateLoadBalancerNodePorts");
+    }
+}
+
+fn drop_if_same(new: &mut Value, old: &Value, field: &str) {
+    if same(new.at("spec").at(field), old.at("spec").at(field)) {
+        new.object_mut("spec").remove(field);
+    }
+}
+
+fn validate(service: &Value, errors: &mut ErrorList) {
+    let spec = service.at("spec");
+    let kind = spec.text("type");
+    if spec.items("ports").is_empty() && !is_headless(service) && kind != "ExternalName" {
+        errors.required(&SPEC.field("ports"), "");
+    }
+    match kind {
+        "LoadBalancer" | "NodePort" if is_headless(service) => {
+            let path = SPEC.field("clusterIPs");
+            errors.invalid(&path.index(0), "None", &format!("may not be set to 'None' for {kind} services"));
+        }
+        "ExternalName" => external_name(spec, errors),
+        "ClusterIP" | "NodePort" | "LoadBalancer" => {}
+        other => errors.not_supported(&SPEC.field("type"), other, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]),
+    }
+    ports(spec, errors);
+    labels::validate(spec.at("selector"), &SPEC.field("selector"), errors);
+    let affinity = spec.text("sessionAffinity");
+    if !["ClientIP", "None"].contains(&affinity) {
+        errors.not_supported(&SPEC.field("sessionAffinity"), affinity, &["ClientIP", "None"]);
+    }
+    let ips = SPEC.field("externalIPs");
+    for (index, ip) in spec.items("externalIPs").iter().enumerate() {
+        let ip = ip.as_str().unwrap_or_default();
+        if ip.parse::<std::net::IpAddr>().is_err() {
+            errors.invalid(&ips.index(index), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        }
+    }
+}
+
+fn external_name(spec: &Value, errors: &mut ErrorList) {
+    for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if spec.has(field) {
+            errors.forbidden(&SPEC.field(field), "may not be set for ExternalName services");
+        }
+    }
+    let name = spec.text("externalName");
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() {
+        errors.required(&SPEC.field("externalName"), "");
+    } else {
+        errors.invalid_all(&SPEC.field("externalName"), name, name::dns1123_subdomain(name));
+    }
+}
+
+fn ports(spec: &Value, errors: &mut ErrorList) {
+    let list = SPEC.field("ports");
+    let (mut names, mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let ports = spec.items("ports");
+    for (index, port) in ports.iter().enumerate() {
+        let path = list.index(index);
+        let name = port.text("name");
+        if name.is_empty() && ports.len() > 1 {
+            errors.required(&path.field("name"), "");
+        } else if !name.is_empty() {
+            errors.invalid_all(&path.field("name"), name, name::dns1123_label(name));
+            if !names.insert(name) {
+                errors.duplicate(&path.field("name"), name);
+            }
+        }
+        let number = port.number("port").unwrap_or_default();
+        port_number(number, &path.field("port"), errors);
+        let protocol = port.text("protocol");
+        if !["SCTP", "TCP", "UDP"].contains(&protocol) {
+            errors.not_supported(&path.field("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+        }
+        port_number_or_name(port.at("targetPort"), &path.field("targetPort"), errors);
+        let node_port = port.number("nodePort").filter(|number| *number != 0);
+        if node_port.is_some() && spec.text("type") == "ClusterIP" {
+            errors.forbidden(&path.field("nodePort"), "may not be used when `type` is 'ClusterIP'");
+        }
+        if let Some(node_port) = node_port
+            && !node_ports.insert((protocol, node_port))
+        {
+            errors.duplicate(&path.field("nodePort"), node_port);
+        }
+        if !numbers.insert((protocol, number)) {
+            errors.duplicate(&path, json!({"Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number, "TargetPort": 0, "NodePort": 0}));
+        }
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
+    let ip = |service: &Value| service.items("spec.clusterIPs").first().cloned().unwrap_or_default();
+    let path = SPEC.field("clusterIPs");
+    if has_cluster_ip(old) && has_cluster_ip(new) && !same(&ip(new), &ip(old)) {
+        errors.invalid(&path.index(0), json!([ip(new)]), "may not change once set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_keeps_the_address_and_the_node_ports_it_leaves_out() {
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"],
+            "ports": [{"name": "a", "port": 80, "nodePort": 30001}]}});
+        let mut new = json!({"spec": {"type": "NodePort", "ports": [{"name": "a", "port": 81}]}});
+        prepare_update(&mut new, &old);
+        assert_eq!(new.text("spec.clusterIP"), "10.0.0.1");
+        assert_eq!(new.items("spec.ports")[0].number("nodePort"), Some(30001));
+        new.object_mut("spec").set("type", "ExternalName");
+        prepare_update(&mut new, &old);
+        assert_eq!(new, json!({"spec": {"type": "ExternalName", "ports": [{"name": "a", "port": 81}]}}));
+    }
+}
+
+/// The path that names the addresses of a service in errors.
+pub(crate) const CLUSTER_IPS: Path<'static> = Path::Root("spec.clusterIPs");

@@ -1,0 +1,5 @@
+//! ServiceAccounts.
+
+use crate::strategy::{Deleted, PLAIN, Strategy};
+
+pub(super) const STRATEGY: Strategy = Strategy { deleted: Deleted::Object, ..PLAIN };
