@@ -128,6 +128,10 @@ impl Cache {
         self.state.read().objects.len()
     }
 
+    pub(crate) fn watchers(&self) -> usize {
+        self.state.read().watchers.len()
+    }
+
     /// Reads the state, which holds all changes up to the revision that is passed, and none after it.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&State, Revision) -> R) -> R {
         let state = self.state.read();

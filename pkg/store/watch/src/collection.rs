@@ -38,6 +38,11 @@ impl Collection {
         self.len() == 0
     }
 
+    /// How many watches run.
+    pub fn watchers(&self) -> usize {
+        self.0.watchers()
+    }
+
     /// One object; `namespace` is empty for cluster-scoped resources. It includes every acknowledged write.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         self.0.get(&key(namespace, name))
@@ -146,7 +151,7 @@ impl Write {
         let Self { key, object } = self;
         match committed {
             Ok(revision) => {
-                let after = object.map(|(bytes, meta)| Object::new(&bytes, revision, meta));
+                let after = object.map(|(bytes, meta)| Object::stamped(&bytes, revision, meta));
                 let change = cache.publish(key, revision, after);
                 let frame = change.after.as_ref().or_else(|| change.gone());
                 frame.map(|frame| frame.object().clone()).ok_or(WriteError::Missing)

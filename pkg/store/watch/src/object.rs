@@ -18,14 +18,14 @@ pub struct Object {
 }
 
 impl Object {
-    /// Stamps `bytes` with `revision`.
-    pub(crate) fn new(bytes: &Bytes, revision: Revision, meta: Meta) -> Arc<Self> {
+    /// The object that `bytes`, of which `meta` is the view, are at `revision`.
+    pub fn stamped(bytes: &Bytes, revision: Revision, meta: Meta) -> Arc<Self> {
         Arc::new(Self { bytes: object::stamp_revision(bytes, revision.0), revision, meta })
     }
 
     /// The same object at a later revision: how a deletion shows the last state.
     pub(crate) fn restamped(&self, revision: Revision) -> Arc<Self> {
-        Self::new(&self.bytes, revision, self.meta.clone())
+        Self::stamped(&self.bytes, revision, self.meta.clone())
     }
 
     /// Canonical JSON with `metadata.resourceVersion`.

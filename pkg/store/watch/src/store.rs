@@ -142,5 +142,5 @@ fn object(
 ) -> Result<Arc<Object>, OpenError> {
     let meta =
         Meta::parse(bytes, resource).map_err(|source| OpenError::Object { key: key.to_owned(), source })?;
-    Ok(Object::new(bytes, revision, meta))
+    Ok(Object::stamped(bytes, revision, meta))
 }

@@ -149,7 +149,7 @@ pub(crate) fn bookmark(resource: &Resource, revision: Revision, mark: Mark) -> W
     };
     let (version, kind) = (resource.api_version(), &resource.kind);
     let bytes = format!(r#"{{"apiVersion":"{version}","kind":"{kind}","metadata":{{{annotations}}}}}"#);
-    let object = Object::new(&Bytes::from(bytes), revision, Meta::default());
+    let object = Object::stamped(&Bytes::from(bytes), revision, Meta::default());
     WatchEvent { kind: EventKind::Bookmark, frame: Frame::new(object) }
 }
 
@@ -269,6 +269,10 @@ impl Watchers {
         self.next_id += 1;
         self.watchers.push(Watcher { id: self.next_id, filter, bookmarks, queue, at: Instant::now() });
         (self.next_id, receiver)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.watchers.len()
     }
 
     pub(crate) fn remove(&mut self, id: u64) {

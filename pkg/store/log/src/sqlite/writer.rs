@@ -116,10 +116,11 @@ impl Writer {
         if lazy.is_empty() {
             return;
         }
-        if self.overlay.is_full() || self.last.0 + lazy.len() as u64 > self.reserved.0 {
-            if let Err(error) = self.transact(&[], lazy.len()) {
-                return reject(lazy, &error);
-            }
+        let needed = self.last.0 + lazy.len() as u64;
+        if (self.overlay.is_full() || needed > self.reserved.0)
+            && let Err(error) = self.transact(&[], lazy.len())
+        {
+            return reject(lazy, &error);
         }
         for Pending { op, done, room } in lazy {
             let known = self.overlay.revision(&op.key);
