@@ -16,5 +16,6 @@ mod scan;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod time;
 pub mod yaml;
