@@ -49,7 +49,7 @@ pub type Visit<'a> = &'a mut (dyn for<'row> FnMut(Row<'row>) + Send);
 /// - An op that was rejected changed nothing.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
-    /// Shows every row in key order. For the start: it may block the thread while it reads.
+    /// Shows every row, in no particular order. For the start: it may block the thread while it reads.
     ///
     /// # Errors
     /// When the store cannot be read, or is damaged.

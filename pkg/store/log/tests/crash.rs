@@ -42,10 +42,10 @@ fn kill_a_writer(folder: &Path, acknowledged: &mut Acknowledged) {
     let program = std::env::current_exe().unwrap();
     let mut child = Command::new(program).arg("write").arg(folder).stdout(Stdio::piped()).spawn().unwrap();
     let enough = RandomState::new().build_hasher().finish() % 1500;
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = 0;
     // After the kill, what was still in the pipe was acknowledged too.
-    while let Some(line) = lines.next() {
+    for line in lines {
         let line = line.unwrap();
         let Some((key, revision)) = line.split_once(' ') else { continue };
         let Ok(revision) = revision.parse() else { panic!("the writer failed: {line}") };

@@ -28,6 +28,9 @@ struct Collections {
     unclaimed: Rows,
 }
 
+/// A resource and its objects, unsorted.
+type Loading = (Arc<Resource>, Vec<(Arc<str>, Arc<Object>)>);
+
 impl Store {
     /// Loads a log. `resources` are those under which objects are stored; more can be added later. For the start: it
     /// may block the thread while it reads.
@@ -39,8 +42,8 @@ impl Store {
         resources: impl IntoIterator<Item = Arc<Resource>>,
         window: Window,
     ) -> Result<Self, OpenError> {
-        let mut loading: BTreeMap<String, (Arc<Resource>, Objects)> =
-            resources.into_iter().map(|resource| (prefix(&resource), (resource, Objects::new()))).collect();
+        let mut loading: BTreeMap<String, Loading> =
+            resources.into_iter().map(|resource| (prefix(&resource), (resource, Vec::new()))).collect();
         let mut unclaimed = Rows::new();
         let mut outcome = Ok(());
         let mut visit = |row: Row<'_>| {
@@ -49,7 +52,7 @@ impl Store {
             match below.and_then(|(prefix, into)| Some((row.key.strip_prefix(prefix.as_str())?, into))) {
                 None => drop(unclaimed.insert(row.key.into(), (row.revision, bytes))),
                 Some((key, (resource, objects))) => match object(row.key, &bytes, row.revision, resource) {
-                    Ok(object) => drop(objects.insert(key.into(), object)),
+                    Ok(object) => objects.push((key.into(), object)),
                     Err(error) => outcome = Err(error),
                 },
             }
@@ -58,7 +61,7 @@ impl Store {
         outcome?;
         let core = Core::new(log, window);
         let caches = loading.into_iter().map(|(prefix, (resource, objects))| {
-            (prefix.clone(), Cache::new(core.clone(), resource, prefix, objects))
+            (prefix.clone(), Cache::new(core.clone(), resource, prefix, objects.into_iter().collect()))
         });
         let collections = Collections { caches: caches.collect(), unclaimed };
         Ok(Self { core, collections: Arc::new(RwLock::new(collections)) })

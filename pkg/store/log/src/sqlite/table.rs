@@ -10,11 +10,16 @@ pub(super) const APPLICATION_ID: i64 = 0x6564_676b;
 /// The schema's version. A program reads this one and older ones.
 pub(super) const VERSION: i64 = 1;
 
-/// `revision` stands before `value` so that judging an op does not read the value's overflow pages. `reserved` is a
-/// revision that no acknowledged op exceeds.
+/// A table with an index of keys, rather than one ordered by key: measured, a group of 16 creates of 1 kB costs 3.3 kB of
+/// write-ahead log each instead of 10.0, an update of 2.5 kB 4.1 instead of 8.2, one of 600 B 4.1 in both, and the
+/// database is a third smaller, since rows of up to 4 kB need no overflow page. `revision` stands before `value` so that
+/// judging an op does not read the pages of a larger one.
+///
+/// `reserved` is a revision that no acknowledged op exceeds.
 const SCHEMA: &str = "
-    CREATE TABLE objects (key TEXT PRIMARY KEY NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL)
-        STRICT, WITHOUT ROWID;
+    CREATE TABLE objects (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL, value BLOB NOT NULL
+    ) STRICT;
     CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 0), reserved INTEGER NOT NULL) STRICT;
     INSERT INTO counter VALUES (0, 0);
 ";
@@ -32,7 +37,9 @@ pub(super) fn create(connection: &mut Connection) -> Result<()> {
 pub(super) fn apply(connection: &Connection, op: &Op, revision: Revision) -> Result<Result<(), Conflict>> {
     let changed = match &op.change {
         Change::Create(value) => connection
-            .prepare_cached("INSERT INTO objects VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO objects (key, revision, value) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
             .execute(params![&*op.key, sql(revision), &**value])?,
         Change::Update { value, expected } => connection
             .prepare_cached("UPDATE objects SET revision = ?2, value = ?3 WHERE key = ?1 AND revision = ?4")?
@@ -56,7 +63,10 @@ pub(super) fn put(
 ) -> Result<()> {
     match value {
         Some(value) => connection
-            .prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT INTO objects (key, revision, value) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET revision = ?2, value = ?3",
+            )?
             .execute(params![key, sql(revision), value])?,
         None => connection.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute(params![key])?,
     };
@@ -69,9 +79,9 @@ pub(super) fn revision(connection: &Connection, key: &str) -> Result<Option<Revi
     statement.query_row(params![key], |row| row.get(0).map(from_sql)).optional()
 }
 
-/// Shows every row in key order.
+/// Shows every row, in the order in which they lie on the disk.
 pub(super) fn scan(connection: &Connection, visit: Visit<'_>) -> Result<()> {
-    let mut statement = connection.prepare("SELECT key, revision, value FROM objects ORDER BY key")?;
+    let mut statement = connection.prepare("SELECT key, revision, value FROM objects")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (key, value) = (row.get_ref(0)?.as_str()?, row.get_ref(2)?.as_blob()?);

@@ -151,7 +151,6 @@ impl Writer {
                 }
             }
         }
-        self.checkpoint.after_commit(&self.connection);
     }
 
     /// Writes the overlay, then `ops`, in one transaction that also keeps enough revisions reserved for them and for
@@ -184,6 +183,7 @@ impl Writer {
         transaction.commit()?;
         (self.last, self.reserved) = (last, reserved);
         self.overlay.clear();
+        self.checkpoint.after_commit(&self.connection);
         Ok(outcomes)
     }
 
