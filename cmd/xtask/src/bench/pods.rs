@@ -66,7 +66,7 @@ async fn service_account(target: &Target, space: &Namespace) -> Result<()> {
     let mut watching = target.connect().await?;
     let response = watching.send(Method::GET, &path, Bytes::new()).await?;
     let mut events = Events { body: response.into_body(), buffer: BytesMut::new() };
-    events.until(|object| object["metadata"]["name"] == "default").await
+    events.until(|event| names(event, "default")).await
 }
 
 fn pod(name: &str, pods: &Pods<'_>) -> Value {
@@ -85,6 +85,10 @@ fn pod(name: &str, pods: &Pods<'_>) -> Value {
     pod
 }
 
+fn names(event: &Value, name: &str) -> bool {
+    event["object"]["metadata"]["name"] == name
+}
+
 fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
@@ -97,13 +101,13 @@ struct Events {
 }
 
 impl Events {
-    /// Reads events until an object is as wished.
+    /// Reads events until one is as wished.
     async fn until(&mut self, wished: impl Fn(&Value) -> bool) -> Result<()> {
         loop {
             while let Some(end) = memchr::memchr(b'\n', &self.buffer) {
                 let event: Value = serde_json::from_slice(&self.buffer[..end]).context("decode an event")?;
                 self.buffer.advance(end + 1);
-                if wished(&event["object"]) {
+                if wished(&event) {
                     return Ok(());
                 }
             }
