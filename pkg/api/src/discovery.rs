@@ -71,7 +71,8 @@ pub fn aggregated(catalog: &Catalog, root: Root) -> Value {
 }
 
 fn describe_group(group: &Group) -> Value {
-    let describe = |version: &Name| json!({ "groupVersion": api_version(&group.name, version), "version": version });
+    let describe =
+        |version: &Name| json!({ "groupVersion": api_version(&group.name, version), "version": version });
     json!({
         "name": group.name,
         "versions": group.versions.iter().map(describe).collect::<Vec<_>>(),
@@ -166,7 +167,8 @@ mod tests {
         assert_eq!(core["versions"], json!(["v1"]));
         assert_eq!(core["serverAddressByClientCIDRs"][0]["serverAddress"], "10.0.0.1:6443");
         let groups = groups(catalog());
-        let names: Vec<_> = groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+        let names: Vec<_> =
+            groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
         assert_eq!(names[..3], ["apiregistration.k8s.io", "apps", "events.k8s.io"]);
         let expected = json!({
             "kind": "APIGroup", "apiVersion": "v1", "name": "autoscaling",
@@ -184,7 +186,8 @@ mod tests {
     fn a_version_lists_resources_and_subresources() {
         let core = resources(catalog(), "", "v1").unwrap();
         assert_eq!((&core["groupVersion"], &core["apiVersion"]), (&json!("v1"), &Value::Null));
-        let named = |name: &str| core["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).cloned();
+        let named =
+            |name: &str| core["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).cloned();
         let expected = json!({
             "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "shortNames": ["po"],
             "categories": ["all"], "storageVersionHash": "xPOwRZ+Yhw8=",

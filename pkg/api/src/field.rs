@@ -138,7 +138,12 @@ impl ErrorList {
     }
 
     /// One error for each of `details`, about the same value.
-    pub fn invalid_all<D: AsRef<str>>(&mut self, path: &Path<'_>, value: &str, details: impl IntoIterator<Item = D>) {
+    pub fn invalid_all<D: AsRef<str>>(
+        &mut self,
+        path: &Path<'_>,
+        value: &str,
+        details: impl IntoIterator<Item = D>,
+    ) {
         for detail in details {
             self.invalid(path, value, detail.as_ref());
         }
@@ -178,7 +183,12 @@ impl ErrorList {
 
     /// A value of more than `max` bytes.
     pub fn too_long(&mut self, path: &Path<'_>, max: usize) {
-        self.push(ErrorType::TooLong, path, "Too long".to_owned(), &format!("may not be more than {max} bytes"));
+        self.push(
+            ErrorType::TooLong,
+            path,
+            "Too long".to_owned(),
+            &format!("may not be more than {max} bytes"),
+        );
     }
 
     /// A list of `count` items where `max` are allowed.

@@ -105,7 +105,9 @@ pub fn qualified_name(text: &str) -> Problems {
             if prefix.is_empty() {
                 problems.push("prefix part must be non-empty".to_owned());
             } else {
-                problems.extend(subdomain_in_bytes(prefix).iter().map(|problem| format!("prefix part {problem}")));
+                problems.extend(
+                    subdomain_in_bytes(prefix).iter().map(|problem| format!("prefix part {problem}")),
+                );
             }
             name
         }
@@ -179,7 +181,11 @@ pub fn port_number(port: i64) -> Problems {
 
 /// A number between two others, inclusive.
 pub fn in_range(number: i64, min: i64, max: i64) -> Problems {
-    if (min..=max).contains(&number) { Problems::new() } else { vec![format!("must be between {min} and {max}, inclusive")] }
+    if (min..=max).contains(&number) {
+        Problems::new()
+    } else {
+        vec![format!("must be between {min} and {max}, inclusive")]
+    }
 }
 
 /// The name of an environment variable: any printable ASCII but `=`.
@@ -216,7 +222,11 @@ pub fn http_header(text: &str) -> Problems {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Problems::new();
     }
-    vec![explain("a valid HTTP header must consist of alphanumeric characters or '-'", "[-A-Za-z0-9]+", &["X-Header-Name"])]
+    vec![explain(
+        "a valid HTTP header must consist of alphanumeric characters or '-'",
+        "[-A-Za-z0-9]+",
+        &["X-Header-Name"],
+    )]
 }
 
 /// A number of percents: `93%`.
@@ -225,7 +235,11 @@ pub fn percent(text: &str) -> Problems {
     if digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit())) {
         return Problems::new();
     }
-    vec![explain("a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", &["1%", "93%"])]
+    vec![explain(
+        "a valid percent string must be a numeric string followed by an ending '%'",
+        "[0-9]+%",
+        &["1%", "93%"],
+    )]
 }
 
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
@@ -295,41 +309,98 @@ mod tests {
     #[test]
     fn labels_and_subdomains_follow_their_rfc() {
         let long = "a".repeat(64);
-        check(dns1123_label, &["a", "0", "a-1", "a--1", &long[1..]], &[
-            ("a.b", "must not contain dots"),
-            (&long, "must be no more than 63 characters"),
-            ("", "a lowercase RFC 1123 label must consist"),
-            ("-a", "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"),
-            ("A", "regex"), ("a_b", "regex"), ("é", "regex"),
-        ]);
-        check(dns1123_subdomain, &["a", "a.b", "1.2.3", &"a".repeat(253)], &[
-            ("a..b", "(e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"),
-            (&"a".repeat(254), "must be no more than 253 characters"), (".a", "subdomain"), ("", "subdomain"), ("a.B", "subdomain"),
-        ]);
-        check(dns1035_label, &["a", "abc-1"], &[("1a", "a DNS-1035 label must consist"), ("a-", "DNS-1035"), ("", "DNS-1035")]);
-        check(wildcard_dns1123_subdomain, &["*.a.b"], &[("a.b", "must start with '*.'"), ("*.", "wildcard"), ("*", "wildcard")]);
+        check(
+            dns1123_label,
+            &["a", "0", "a-1", "a--1", &long[1..]],
+            &[
+                ("a.b", "must not contain dots"),
+                (&long, "must be no more than 63 characters"),
+                ("", "a lowercase RFC 1123 label must consist"),
+                (
+                    "-a",
+                    "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+                ),
+                ("A", "regex"),
+                ("a_b", "regex"),
+                ("é", "regex"),
+            ],
+        );
+        check(
+            dns1123_subdomain,
+            &["a", "a.b", "1.2.3", &"a".repeat(253)],
+            &[
+                (
+                    "a..b",
+                    "(e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                ),
+                (&"a".repeat(254), "must be no more than 253 characters"),
+                (".a", "subdomain"),
+                ("", "subdomain"),
+                ("a.B", "subdomain"),
+            ],
+        );
+        check(
+            dns1035_label,
+            &["a", "abc-1"],
+            &[("1a", "a DNS-1035 label must consist"), ("a-", "DNS-1035"), ("", "DNS-1035")],
+        );
+        check(
+            wildcard_dns1123_subdomain,
+            &["*.a.b"],
+            &[("a.b", "must start with '*.'"), ("*.", "wildcard"), ("*", "wildcard")],
+        );
     }
 
     #[test]
     fn labels_have_an_optional_prefix() {
         let long = "a".repeat(64);
-        check(qualified_name, &["a", "A.b_c-1", "example.com/a"], &[
-            ("", "name part must be non-empty; name part must consist of alphanumeric"),
-            ("/a", "prefix part must be non-empty"), ("a/", "name part must be non-empty"),
-            ("A_/b", "prefix part a lowercase RFC 1123 subdomain"), (&long, "name part must be no more than 63 bytes"),
-            ("a/b/c", "a valid label key must consist of alphanumeric characters"), ("a b", "name part must consist"),
-        ]);
-        check(label_value, &["", "a", "A.b"], &[("a b", "a valid label must be an empty string or consist"), (&long, "63 bytes"), ("-a", "regex")]);
+        check(
+            qualified_name,
+            &["a", "A.b_c-1", "example.com/a"],
+            &[
+                ("", "name part must be non-empty; name part must consist of alphanumeric"),
+                ("/a", "prefix part must be non-empty"),
+                ("a/", "name part must be non-empty"),
+                ("A_/b", "prefix part a lowercase RFC 1123 subdomain"),
+                (&long, "name part must be no more than 63 bytes"),
+                ("a/b/c", "a valid label key must consist of alphanumeric characters"),
+                ("a b", "name part must consist"),
+            ],
+        );
+        check(
+            label_value,
+            &["", "a", "A.b"],
+            &[
+                ("a b", "a valid label must be an empty string or consist"),
+                (&long, "63 bytes"),
+                ("-a", "regex"),
+            ],
+        );
     }
 
     #[test]
     fn other_names_have_their_own_rules() {
-        check(port_name, &["http", "a-1"], &[
-            ("", "must contain only alpha-numeric"), ("1", "at least one letter"), ("a--b", "consecutive"),
-            ("a-", "begin or end"), ("abcdefghijklmnop", "no more than 15 characters"),
-        ]);
-        check(path_segment, &["system:node", ""], &[("..", "may not be '..'"), ("a/b%", "may not contain '/'; may not contain '%'")]);
-        check(config_key, &["a", "A_b.c-"], &[("..", "must not be '..'"), ("..a", "must not start with '..'"), ("a/b", "a valid config key")]);
+        check(
+            port_name,
+            &["http", "a-1"],
+            &[
+                ("", "must contain only alpha-numeric"),
+                ("1", "at least one letter"),
+                ("a--b", "consecutive"),
+                ("a-", "begin or end"),
+                ("abcdefghijklmnop", "no more than 15 characters"),
+            ],
+        );
+        check(
+            path_segment,
+            &["system:node", ""],
+            &[("..", "may not be '..'"), ("a/b%", "may not contain '/'; may not contain '%'")],
+        );
+        check(
+            config_key,
+            &["a", "A_b.c-"],
+            &[("..", "must not be '..'"), ("..a", "must not start with '..'"), ("a/b", "a valid config key")],
+        );
         check(env_var, &["A", "a.b c"], &[("", "must be non-empty"), ("a=b", "printable ASCII")]);
         check(percent, &["1%"], &[("%", "a valid percent string"), ("1", "percent")]);
         check(http_header, &["X-A"], &[("", "a valid HTTP header"), ("X A", "header")]);

@@ -100,7 +100,8 @@ impl FromStr for Quantity {
             Base::Two => binary(whole, fraction, exponent)?,
             Base::Ten => decimal(whole, fraction, exponent)?,
         };
-        let format = if format == Format::BinarySi && (1..NANO).contains(&nanos) { Format::DecimalSi } else { format };
+        let format =
+            if format == Format::BinarySi && (1..NANO).contains(&nanos) { Format::DecimalSi } else { format };
         Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
     }
 }
@@ -165,7 +166,8 @@ fn binary(whole: &str, fraction: &str, exponent: i64) -> Result<i128, QuantityEr
     let number = |digits: &str| {
         if digits.is_empty() { Some(0) } else { digits.parse::<i128>().ok() }
     };
-    let Some(whole) = number(whole).and_then(|n| n.checked_mul(factor)).and_then(|n| n.checked_mul(NANO)) else {
+    let Some(whole) = number(whole).and_then(|n| n.checked_mul(factor)).and_then(|n| n.checked_mul(NANO))
+    else {
         return Ok(MAX_BINARY);
     };
     // A billionth of the greatest factor has 28 digits: what follows can only round up.
@@ -298,14 +300,39 @@ mod tests {
 
     #[test]
     fn quantities_have_one_spelling() {
-        for text in ["0", "5n", "4u", "3m", "9", "8k", "50k", "7M", "1E", "12E", "8Ki", "10Ti", "3Ei", "1e3", "1e12", "1e-3"] {
+        for text in [
+            "0", "5n", "4u", "3m", "9", "8k", "50k", "7M", "1E", "12E", "8Ki", "10Ti", "3Ei", "1e3", "1e12",
+            "1e-3",
+        ] {
             check(text, text);
         }
         for (text, canonical) in [
-            ("0Ki", "0"), ("000", "0"), (".", "0"), ("0e99999", "0"), ("1.", "1"), (".001", "1m"), ("0.5", "500m"),
-            ("1.G", "1G"), ("0.0005k", "500m"), ("100.035k", "100035"), ("6.987654321G", "6987654321"), ("1000", "1k"),
-            ("1024", "1024"), ("1024Ki", "1Mi"), ("1Ki", "1Ki"), ("1025Ki", "1025Ki"), ("1000Ki", "1000Ki"), ("1E-3", "1e-3"), ("1.3E+6", "1300e3"), ("1e14", "100e12"),
-            ("0.5e0", "500e-3"), ("1.2e3", "1200"), ("1500m", "1500m"), ("2000m", "2"), ("0.1Ki", "102400m"), ("1.5Gi", "1536Mi"),
+            ("0Ki", "0"),
+            ("000", "0"),
+            (".", "0"),
+            ("0e99999", "0"),
+            ("1.", "1"),
+            (".001", "1m"),
+            ("0.5", "500m"),
+            ("1.G", "1G"),
+            ("0.0005k", "500m"),
+            ("100.035k", "100035"),
+            ("6.987654321G", "6987654321"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("1024Ki", "1Mi"),
+            ("1Ki", "1Ki"),
+            ("1025Ki", "1025Ki"),
+            ("1000Ki", "1000Ki"),
+            ("1E-3", "1e-3"),
+            ("1.3E+6", "1300e3"),
+            ("1e14", "100e12"),
+            ("0.5e0", "500e-3"),
+            ("1.2e3", "1200"),
+            ("1500m", "1500m"),
+            ("2000m", "2"),
+            ("0.1Ki", "102400m"),
+            ("1.5Gi", "1536Mi"),
         ] {
             check(text, canonical);
         }
@@ -314,9 +341,16 @@ mod tests {
     #[test]
     fn what_is_too_small_is_rounded_up_and_what_is_too_great_is_cut() {
         for (text, canonical) in [
-            ("3.001n", "4n"), ("1.1E-9", "2e-9"), ("0.0000000001", "1n"), ("0.00000012345", "124n"), ("1e-100000", "1e-9"),
-            ("0.000000000001Ki", "2n"), ("0.05Gi", "53687091200m"), ("0.025Ti", "27487790694400m"),
-            ("9Ei", "9223372036854775807"), ("9223372036854775807Ki", "9223372036854775807"),
+            ("3.001n", "4n"),
+            ("1.1E-9", "2e-9"),
+            ("0.0000000001", "1n"),
+            ("0.00000012345", "124n"),
+            ("1e-100000", "1e-9"),
+            ("0.000000000001Ki", "2n"),
+            ("0.05Gi", "53687091200m"),
+            ("0.025Ti", "27487790694400m"),
+            ("9Ei", "9223372036854775807"),
+            ("9223372036854775807Ki", "9223372036854775807"),
         ] {
             check(text, canonical);
         }

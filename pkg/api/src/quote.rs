@@ -32,7 +32,9 @@ pub fn quote_all<T: AsRef<str>>(texts: &[T]) -> String {
 
 /// Controls, invisible spaces and formatting characters are escaped.
 fn is_printable(c: char) -> bool {
-    !c.is_control() && (c == ' ' || !c.is_whitespace()) && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}')
+    !c.is_control()
+        && (c == ' ' || !c.is_whitespace())
+        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}')
 }
 
 fn escape(c: char, quoted: &mut String) {
@@ -51,7 +53,10 @@ mod tests {
 
     #[test]
     fn text_is_quoted_as_go_quotes_it() {
-        assert_eq!(quote("a \"b\"\\\n\u{1}é\u{a0}\u{200b}\u{7f}"), "\"a \\\"b\\\"\\\\\\n\\x01é\\u00a0\\u200b\\x7f\"");
+        assert_eq!(
+            quote("a \"b\"\\\n\u{1}é\u{a0}\u{200b}\u{7f}"),
+            "\"a \\\"b\\\"\\\\\\n\\x01é\\u00a0\\u200b\\x7f\""
+        );
         assert_eq!(quote_all(&["a", "b"]), "\"a\", \"b\"");
     }
 }

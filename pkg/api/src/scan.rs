@@ -132,7 +132,9 @@ impl<'a> Cursor<'a> {
 
     fn skip_literal(&mut self) {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().position(|b| matches!(b, b',' | b':' | b'}' | b']' | b'"' | b' ' | b'\n' | b'\t' | b'\r'));
+        let end = rest
+            .iter()
+            .position(|b| matches!(b, b',' | b':' | b'}' | b']' | b'"' | b' ' | b'\n' | b'\t' | b'\r'));
         self.at += end.unwrap_or(rest.len()).max(1);
     }
 }

@@ -178,21 +178,28 @@ impl Status {
 
     /// 404: the path leads nowhere.
     pub fn no_such_resource() -> Self {
-        let mut status = Self::failure(404, Reason::NotFound, "the server could not find the requested resource");
+        let mut status =
+            Self::failure(404, Reason::NotFound, "the server could not find the requested resource");
         status.details = Some(Box::default());
         status
     }
 
     /// 409: the name is taken.
     pub fn already_exists(about: About<'_>) -> Self {
-        Self::about(409, Reason::AlreadyExists, about, format!("{about} {} already exists", quote(about.name)))
+        Self::about(
+            409,
+            Reason::AlreadyExists,
+            about,
+            format!("{about} {} already exists", quote(about.name)),
+        )
     }
 
     /// 409: every name that was generated is taken.
     pub fn generate_name_conflict(about: About<'_>, retry_after_seconds: u32) -> Self {
         let name = quote(about.name);
-        let message =
-            format!("{about} {name} already exists, the server was not able to generate a unique name for the object");
+        let message = format!(
+            "{about} {name} already exists, the server was not able to generate a unique name for the object"
+        );
         Self::about(409, Reason::AlreadyExists, about, message).retry_after(retry_after_seconds)
     }
 
@@ -269,8 +276,9 @@ impl Status {
 
     /// 500: it did not work this time.
     pub fn server_timeout(about: About<'_>, operation: &str, retry_after_seconds: u32) -> Self {
-        let message =
-            format!("The {operation} operation against {about} could not be completed at this time, please try again.");
+        let message = format!(
+            "The {operation} operation against {about} could not be completed at this time, please try again."
+        );
         Self::about(500, Reason::ServerTimeout, About { name: operation, ..about }, message)
             .retry_after(retry_after_seconds)
     }
@@ -278,7 +286,8 @@ impl Status {
     /// 500: the server's own mistake.
     pub fn internal(why: impl fmt::Display) -> Self {
         let cause = Cause { message: why.to_string(), ..Cause::default() };
-        Self::failure(500, Reason::InternalError, format!("Internal error occurred: {why}")).with_causes(vec![cause])
+        Self::failure(500, Reason::InternalError, format!("Internal error occurred: {why}"))
+            .with_causes(vec![cause])
     }
 
     /// 504: it takes too long.
@@ -399,11 +408,16 @@ mod tests {
         check(&Status::forbidden(POD, "no"), 403, "pods \"a\" is forbidden: no");
         check(&Status::forbidden(About { name: "", ..POD }, "no"), 403, "pods is forbidden: no");
         check(&Status::forbidden(About::default(), "no"), 403, "forbidden: no");
-        check(&Status::method_not_supported(POD, "patch"), 405, "patch is not supported on resources of kind \"pods\"");
+        check(
+            &Status::method_not_supported(POD, "patch"),
+            405,
+            "patch is not supported on resources of kind \"pods\"",
+        );
         check(&Status::internal("x"), 500, "Internal error occurred: x");
         let modified = "Operation cannot be fulfilled on pods \"a\": the object has been modified; please apply your changes to the latest version and try again";
         check(&Status::modified(POD), 409, modified);
-        let timeout = "The list operation against pods could not be completed at this time, please try again.";
+        let timeout =
+            "The list operation against pods could not be completed at this time, please try again.";
         check(&Status::server_timeout(POD, "list", 1), 500, timeout);
     }
 
@@ -416,9 +430,16 @@ mod tests {
         check(&Status::invalid(about, &errors), 422, "Pod \"a\" is invalid: spec.containers: Required value");
         errors.invalid(&spec.field("x"), "y", "z");
         let status = Status::invalid(about, &errors);
-        check(&status, 422, "Pod \"a\" is invalid: [spec.containers: Required value, spec.x: Invalid value: \"y\": z]");
+        check(
+            &status,
+            422,
+            "Pod \"a\" is invalid: [spec.containers: Required value, spec.x: Invalid value: \"y\": z]",
+        );
         let causes = status.details.unwrap().causes;
-        assert_eq!((&*causes[1].reason, &*causes[1].message, &*causes[1].field), ("FieldValueInvalid", "Invalid value: \"y\": z", "spec.x"));
+        assert_eq!(
+            (&*causes[1].reason, &*causes[1].message, &*causes[1].field),
+            ("FieldValueInvalid", "Invalid value: \"y\": z", "spec.x")
+        );
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     let moment = scalar::parse_time(text).ok()?;
     let nanos = Duration::from_nanos(u64::try_from(moment.nanos).ok()?);
     let seconds = Duration::from_secs(moment.seconds.unsigned_abs());
-    let whole = if moment.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    let whole =
+        if moment.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
     whole?.checked_add(nanos)
 }
 

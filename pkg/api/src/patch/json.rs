@@ -77,8 +77,12 @@ impl Document {
     fn apply(&mut self, operation: Operation) -> Result<(), String> {
         let Operation { op, path, from, value } = operation;
         match op.as_deref() {
-            Some("add") => self.add(&path.ok_or("add operation failed to decode path: missing value")?, value),
-            Some("remove") => self.remove(&path.ok_or("remove operation failed to decode path: missing value")?),
+            Some("add") => {
+                self.add(&path.ok_or("add operation failed to decode path: missing value")?, value)
+            }
+            Some("remove") => {
+                self.remove(&path.ok_or("remove operation failed to decode path: missing value")?)
+            }
             Some("replace") => self.replace(&missing("replace", "path", path)?, value),
             Some("move") => self.rename(&missing("move", "from", from)?, path),
             Some("test") => self.test(&missing("test", "path", path)?, value.as_ref()),
@@ -90,9 +94,12 @@ impl Document {
 
     fn add(&mut self, path: &str, value: Option<Value>) -> Result<(), String> {
         self.nest(path)?;
-        let target = find(&mut self.root, path)
-            .ok_or_else(|| format!("add operation does not apply: doc is missing path: \"{path}\": missing value"))?;
-        target.insert(value.unwrap_or_default()).map_err(|error| format!("error in add for path: '{path}': {error}"))
+        let target = find(&mut self.root, path).ok_or_else(|| {
+            format!("add operation does not apply: doc is missing path: \"{path}\": missing value")
+        })?;
+        target
+            .insert(value.unwrap_or_default())
+            .map_err(|error| format!("error in add for path: '{path}': {error}"))
     }
 
     fn remove(&mut self, path: &str) -> Result<(), String> {
@@ -112,16 +119,18 @@ impl Document {
             return Ok(());
         }
         self.nest(path)?;
-        let target = find(&mut self.root, path)
-            .ok_or_else(|| format!("replace operation does not apply: doc is missing path: {path}: missing value"))?;
-        target
-            .set(value)
-            .map_err(|_| format!("replace operation does not apply: doc is missing key: {path}: missing value"))
+        let target = find(&mut self.root, path).ok_or_else(|| {
+            format!("replace operation does not apply: doc is missing path: {path}: missing value")
+        })?;
+        target.set(value).map_err(|_| {
+            format!("replace operation does not apply: doc is missing key: {path}: missing value")
+        })
     }
 
     fn rename(&mut self, from: &str, path: Option<String>) -> Result<(), String> {
-        let source = find(&mut self.root, from)
-            .ok_or_else(|| format!("move operation does not apply: doc is missing from path: {from}: missing value"))?;
+        let source = find(&mut self.root, from).ok_or_else(|| {
+            format!("move operation does not apply: doc is missing from path: {from}: missing value")
+        })?;
         let key = source.key.clone();
         let value = source.take().map_err(|error| format!("error in move for path: '{key}': {error}"))?;
         let path = missing("move", "path", path)?;
@@ -138,16 +147,19 @@ impl Document {
         if path.is_empty() {
             return if self.root == *wanted { Ok(()) } else { Err(failed()) };
         }
-        let target = find(&mut self.root, path)
-            .ok_or_else(|| format!("test operation does not apply: is missing path: {path}: missing value"))?;
+        let target = find(&mut self.root, path).ok_or_else(|| {
+            format!("test operation does not apply: is missing path: {path}: missing value")
+        })?;
         let found = target.get().map_err(|error| format!("error in test for path: '{path}': {error}"))?;
         if found == wanted { Ok(()) } else { Err(failed()) }
     }
 
     fn copy(&mut self, from: &str, path: Option<String>) -> Result<(), String> {
-        let source = find(&mut self.root, from)
-            .ok_or_else(|| format!("copy operation does not apply: doc is missing from path: {from}: missing value"))?;
-        let value = source.get().map_err(|error| format!("error in copy for from: '{from}': {error}"))?.clone();
+        let source = find(&mut self.root, from).ok_or_else(|| {
+            format!("copy operation does not apply: doc is missing from path: {from}: missing value")
+        })?;
+        let value =
+            source.get().map_err(|error| format!("error in copy for from: '{from}': {error}"))?.clone();
         let path = path.ok_or("copy operation failed to decode path: missing value")?;
         self.copied += encoded_length(&value);
         if self.copied > MAX_COPIED {
@@ -197,7 +209,8 @@ enum Container<'a> {
 /// The place a JSON pointer names, whose container must exist.
 fn find<'a>(root: &'a mut Value, path: &str) -> Option<Place<'a>> {
     // As upstream, what stands before the first slash does not count.
-    let mut keys: Vec<String> = path.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
+    let mut keys: Vec<String> =
+        path.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
     let key = keys.pop()?;
     let container = keys.iter().try_fold(root, |value, key| match value {
         Value::Object(fields) => fields.get_mut(key),
@@ -256,7 +269,8 @@ impl<'a> Place<'a> {
             Container::List(items) if self.key == "-" => items.push(value),
             Container::List(items) => {
                 let key = &self.key;
-                number(key).map_err(|error| format!("value was not a proper array index: '{key}': {error}"))?;
+                number(key)
+                    .map_err(|error| format!("value was not a proper array index: '{key}': {error}"))?;
                 let at = index(key, items.len() + 1)?;
                 items.insert(at, value);
             }
@@ -268,7 +282,9 @@ impl<'a> Place<'a> {
         match self.container {
             Container::Object(fields) => {
                 let key = &self.key;
-                fields.remove(key).ok_or_else(|| format!("Unable to remove nonexistent key: {key}: missing value"))
+                fields
+                    .remove(key)
+                    .ok_or_else(|| format!("Unable to remove nonexistent key: {key}: missing value"))
             }
             Container::List(items) => index(&self.key, items.len()).map(|at| items.remove(at)),
         }

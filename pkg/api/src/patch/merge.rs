@@ -58,6 +58,8 @@ fn prune(value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best as values")]
+
     use serde_json::json;
 
     use super::*;
@@ -67,7 +69,6 @@ mod tests {
         let once = apply(object, patch.as_bytes()).unwrap();
         assert_eq!(once, expected, "{patch}");
         assert_eq!(apply(once, patch.as_bytes()).unwrap(), expected, "{patch} again");
-        drop(expected);
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub fn apply(object: Value, patch: &[u8], schema: &Schema, id: TypeId) -> Result
         Value::Null => Fields::new(),
         other => {
             let kind = kind_of(&other);
-            let message = format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}");
+            let message =
+                format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}");
             return Err(Error::Malformed(message));
         }
     };
@@ -156,7 +157,9 @@ impl<'a> Patcher<'a> {
 
     fn rule(self, shape: Shape<'a>, name: &str) -> FieldRule<'a> {
         match shape {
-            Shape::Message(id) => self.schema.get(id).field(name).map_or(FieldRule::FREE, FieldRule::of_field),
+            Shape::Message(id) => {
+                self.schema.get(id).field(name).map_or(FieldRule::FREE, FieldRule::of_field)
+            }
             Shape::Map(kind) => FieldRule { inner: shape_of(kind), ..FieldRule::FREE },
             Shape::Free => FieldRule::FREE,
         }

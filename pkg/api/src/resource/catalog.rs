@@ -60,7 +60,11 @@ impl Catalog {
     }
 
     /// The resources of one group and version.
-    pub fn version<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Resource>> {
+    pub fn version<'a>(
+        &'a self,
+        group: &'a str,
+        version: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Resource>> {
         self.resources.iter().filter(move |r| r.group == group && r.version == version)
     }
 
@@ -81,7 +85,9 @@ impl Catalog {
 
     /// Adds a resource after those of its group, or replaces the one under its path.
     pub fn insert(&mut self, resource: Resource) {
-        let same = |r: &Arc<Resource>| r.group == resource.group && r.version == resource.version && r.plural == resource.plural;
+        let same = |r: &Arc<Resource>| {
+            r.group == resource.group && r.version == resource.version && r.plural == resource.plural
+        };
         if let Some(at) = self.resources.iter().position(same) {
             self.resources[at] = Arc::new(resource);
             return;
@@ -93,7 +99,10 @@ impl Catalog {
 
     /// Removes the resource under that path.
     pub fn remove(&mut self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        let at = self.resources.iter().position(|r| r.plural == plural && r.group == group && r.version == version)?;
+        let at = self
+            .resources
+            .iter()
+            .position(|r| r.plural == plural && r.group == group && r.version == version)?;
         Some(self.resources.remove(at))
     }
 }

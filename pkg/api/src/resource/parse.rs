@@ -60,11 +60,12 @@ fn resource(
     schema: &Schema,
     line: usize,
 ) -> Result<Draft, ParseError> {
-    let (Some(kind), Some(scope)) = (words.next(), words.next()) else { return Err(ParseError::Malformed(line)) };
-    let type_id = schema.by_kind(group, version, kind).ok_or_else(|| ParseError::UnknownKind {
-        line,
-        kind: format!("{group}/{version}, Kind={kind}"),
-    })?;
+    let (Some(kind), Some(scope)) = (words.next(), words.next()) else {
+        return Err(ParseError::Malformed(line));
+    };
+    let type_id = schema
+        .by_kind(group, version, kind)
+        .ok_or_else(|| ParseError::UnknownKind { line, kind: format!("{group}/{version}, Kind={kind}") })?;
     let mut resource = Resource {
         group: Name::Borrowed(group),
         version: Name::Borrowed(version),
@@ -151,11 +152,14 @@ fn finish(drafts: Vec<Draft>) -> Result<Vec<Resource>, ParseError> {
     let stored_fields = |draft: &Draft| {
         let (group, version) = draft.resource.stored_as.clone()?;
         let is_stored = |d: &&Draft| {
-            d.resource.group == group && d.resource.version == version && d.resource.plural == draft.resource.plural
+            d.resource.group == group
+                && d.resource.version == version
+                && d.resource.plural == draft.resource.plural
         };
         drafts.iter().find(is_stored).map(|d| d.fields.clone())
     };
-    let fields: Vec<_> = drafts.iter().map(|d| stored_fields(d).unwrap_or_else(|| d.fields.clone())).collect();
+    let fields: Vec<_> =
+        drafts.iter().map(|d| stored_fields(d).unwrap_or_else(|| d.fields.clone())).collect();
     drafts.into_iter().zip(fields).map(|(draft, fields)| draft.finish(fields)).collect()
 }
 
@@ -166,7 +170,12 @@ impl Draft {
             at.map(|at| (label, at)).ok_or(ParseError::UnknownLabel(self.line))
         };
         let labels = self.labels.into_iter().map(index).collect::<Result<_, _>>()?;
-        Ok(Resource { subresources: self.subresources.into(), fields: fields.into(), labels, ..self.resource })
+        Ok(Resource {
+            subresources: self.subresources.into(),
+            fields: fields.into(),
+            labels,
+            ..self.resource
+        })
     }
 }
 

@@ -215,11 +215,19 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_fields() {
-        let error = |group, plural, text| Selector::parse(text, resource(group, plural)).map_err(|e| e.to_string()).unwrap_err();
+        let error = |group, plural, text| {
+            Selector::parse(text, resource(group, plural)).map_err(|e| e.to_string()).unwrap_err()
+        };
         let unknown = "\"foo\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
         assert_eq!(error("", "configmaps", "foo=a"), unknown);
-        assert_eq!(error("", "nodes", "metadata.namespace=a"), "field label not supported: metadata.namespace");
-        assert_eq!(error("events.k8s.io", "events", "involvedObject.kind=Pod"), "field label not supported: involvedObject.kind");
+        assert_eq!(
+            error("", "nodes", "metadata.namespace=a"),
+            "field label not supported: metadata.namespace"
+        );
+        assert_eq!(
+            error("events.k8s.io", "events", "involvedObject.kind=Pod"),
+            "field label not supported: involvedObject.kind"
+        );
         assert!(Selector::parse("regarding.kind=Pod", resource("events.k8s.io", "events")).is_ok());
     }
 

@@ -106,8 +106,13 @@ impl Selector {
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => return Err(LabelError::Operator(other.to_owned())),
             };
-            let values = object::items(expression, "values").iter().filter_map(Value::as_str).map(str::to_owned);
-            requirements.push(Requirement::new(object::text(expression, "key").to_owned(), operator, values.collect())?);
+            let values =
+                object::items(expression, "values").iter().filter_map(Value::as_str).map(str::to_owned);
+            requirements.push(Requirement::new(
+                object::text(expression, "key").to_owned(),
+                operator,
+                values.collect(),
+            )?);
         }
         Ok(Self::new(requirements))
     }
@@ -160,7 +165,11 @@ impl Requirement {
         }
         for (index, value) in values.iter().enumerate() {
             if operator.compares_integers() && value.parse::<i64>().is_err() {
-                errors.invalid(&path.index(index), &**value, "for 'Gt', 'Lt' operators, the value must be an integer");
+                errors.invalid(
+                    &path.index(index),
+                    &**value,
+                    "for 'Gt', 'Lt' operators, the value must be an integer",
+                );
             }
         }
         for (index, value) in values.iter().enumerate() {
@@ -202,7 +211,9 @@ impl Operator {
 
     fn wrong_count(self, count: usize) -> Option<&'static str> {
         match self {
-            Self::In | Self::NotIn => (count == 0).then_some("for 'in', 'notin' operators, values set can't be empty"),
+            Self::In | Self::NotIn => {
+                (count == 0).then_some("for 'in', 'notin' operators, values set can't be empty")
+            }
             Self::Equals | Self::DoubleEquals | Self::NotEquals => {
                 (count != 1).then_some("exact-match compatibility requires one single value")
             }

@@ -22,7 +22,8 @@ pub(super) const PRINTERS: &[Printer] = &[
     Printer::new(ADMISSION, "ValidatingAdmissionPolicyBinding", POLICY_BINDINGS, policy_binding),
     Printer::new(ADMISSION, "MutatingAdmissionPolicyBinding", POLICY_BINDINGS, policy_binding),
     Printer::new(FLOW, "FlowSchema", SCHEMAS, |o| {
-        let dangling = o.condition("status.conditions", "Dangling").map_or("?", |condition| text(condition, "status"));
+        let dangling =
+            o.condition("status.conditions", "Dangling").map_or("?", |condition| text(condition, "status"));
         vec![
             o.name(),
             json!(o.text("spec.priorityLevelConfiguration.name")),

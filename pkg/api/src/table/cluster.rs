@@ -15,7 +15,9 @@ const BINDINGS: &str = "@Name,Role,Age,+Users,+Groups,+ServiceAccounts";
 
 pub(super) const PRINTERS: &[Printer] = &[
     Printer::new("", "Node", NODES, node),
-    Printer::new("", "Namespace", "@Name,Status,Age", |o| vec![o.name(), json!(o.text("status.phase")), o.age()]),
+    Printer::new("", "Namespace", "@Name,Status,Age", |o| {
+        vec![o.name(), json!(o.text("status.phase")), o.age()]
+    }),
     Printer::new("", "Event", EVENTS, event),
     Printer::new("", "Secret", "@Name,Type,Data,Age", |o| {
         vec![o.name(), json!(o.text("type")), json!(o.count("data")), o.age()]
@@ -57,15 +59,27 @@ pub(super) const PRINTERS: &[Printer] = &[
         cells.extend([json!(state), o.labels("spec.unverifiedUserAnnotations")]);
         cells
     }),
-    Printer::new("scheduling.k8s.io", "PriorityClass", "@Name,#Value,?Global-Default,Age,PreemptionPolicy", |o| {
-        vec![o.name(), o.cell("value"), json!(o.flag("globalDefault")), o.age(), json!(o.text("preemptionPolicy"))]
-    }),
+    Printer::new(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        "@Name,#Value,?Global-Default,Age,PreemptionPolicy",
+        |o| {
+            vec![
+                o.name(),
+                o.cell("value"),
+                json!(o.flag("globalDefault")),
+                o.age(),
+                json!(o.text("preemptionPolicy")),
+            ]
+        },
+    ),
     Printer::new("node.k8s.io", "RuntimeClass", "@Name,Handler,Age", |o| {
         vec![o.name(), json!(o.text("handler")), o.age()]
     }),
 ];
 
-const NODES: &str = "@Name,Status,Roles,Age,Version,+Internal-IP,+External-IP,+OS-Image,+Kernel-Version,+Container-Runtime";
+const NODES: &str =
+    "@Name,Status,Roles,Age,Version,+Internal-IP,+External-IP,+OS-Image,+Kernel-Version,+Container-Runtime";
 const EVENTS: &str = "Last Seen,Type,Reason,Object,+Subobject,+Source,Message,+First Seen,+Count,+@Name";
 const REQUESTS: &str = "@Name,Age,SignerName,Requestor,RequestedDuration,Condition";
 const POD_CERTIFICATES: &str =

@@ -48,7 +48,8 @@ pub(super) const PRINTERS: &[Printer] = &[
         ]
     }),
     Printer::new("networking.k8s.io", "IngressClass", "@Name,Controller,Parameters,Age", |o| {
-        let is_default = o.get("metadata.annotations")
+        let is_default = o
+            .get("metadata.annotations")
             .is_some_and(|annotations| annotations["ingressclass.kubernetes.io/is-default-class"] == "true");
         let mark = if is_default { " (default)" } else { "" };
         vec![
@@ -96,7 +97,8 @@ fn balancer_addresses(o: &Object<'_>) -> String {
 
 fn ports(o: &Object<'_>) -> String {
     let port = |port: &Value| {
-        let (number_of, protocol) = (|field: &str| number(port, field).unwrap_or_default(), text(port, "protocol"));
+        let (number_of, protocol) =
+            (|field: &str| number(port, field).unwrap_or_default(), text(port, "protocol"));
         match number_of("nodePort") {
             0 => format!("{}/{protocol}", number_of("port")),
             node => format!("{}:{node}/{protocol}", number_of("port")),
@@ -122,12 +124,20 @@ fn subset(subset: &Value) -> Vec<String> {
 }
 
 fn slice_port(port: &Value) -> String {
-    number(port, "port").map_or_else(|| get(port, "name").and_then(Value::as_str).unwrap_or("*").to_owned(), |p| p.to_string())
+    number(port, "port").map_or_else(
+        || get(port, "name").and_then(Value::as_str).unwrap_or("*").to_owned(),
+        |p| p.to_string(),
+    )
 }
 
 /// The first three hosts; more rules than that count, with and without hosts.
 fn hosts(rules: &[Value]) -> String {
-    let named: Vec<_> = rules.iter().map(|rule| text(rule, "host")).enumerate().filter(|(_, host)| !host.is_empty()).collect();
+    let named: Vec<_> = rules
+        .iter()
+        .map(|rule| text(rule, "host"))
+        .enumerate()
+        .filter(|(_, host)| !host.is_empty())
+        .collect();
     let shown = or(joined(named.iter().take(3).map(|(_, host)| host)), "*");
     match named.get(2) {
         Some((third, _)) if third + 1 < rules.len() => format!("{shown} + {} more...", rules.len() - 3),
@@ -140,7 +150,12 @@ fn parameters(o: &Object<'_>) -> String {
         return "<none>".to_owned();
     }
     let group = o.get("spec.parameters.apiGroup").and_then(Value::as_str).map(|group| format!(".{group}"));
-    format!("{}{}/{}", o.text("spec.parameters.kind"), group.unwrap_or_default(), o.text("spec.parameters.name"))
+    format!(
+        "{}{}/{}",
+        o.text("spec.parameters.kind"),
+        group.unwrap_or_default(),
+        o.text("spec.parameters.name")
+    )
 }
 
 fn parent(o: &Object<'_>) -> String {

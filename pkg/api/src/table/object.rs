@@ -105,7 +105,8 @@ impl<'a> Object<'a> {
 
     /// The names and images of a list of containers.
     pub(super) fn containers(&self, path: &str) -> [Value; 2] {
-        let join = |field: &str| json!(joined(self.items(path).iter().map(|container| text(container, field))));
+        let join =
+            |field: &str| json!(joined(self.items(path).iter().map(|container| text(container, field))));
         [join("name"), join("image")]
     }
 

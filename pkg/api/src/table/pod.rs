@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::object::{Cells, Object};
 use super::Printer;
+use super::object::{Cells, Object};
 use crate::object::{get, number, text};
 use crate::time;
 
@@ -35,7 +35,13 @@ fn pod(o: &Object<'_>) -> Cells {
         json!(summary.reason),
         json!(restarts),
         o.age(),
-        json!(o.items("status.podIPs").first().map(|ip| text(ip, "ip")).filter(|ip| !ip.is_empty()).unwrap_or("<none>")),
+        json!(
+            o.items("status.podIPs")
+                .first()
+                .map(|ip| text(ip, "ip"))
+                .filter(|ip| !ip.is_empty())
+                .unwrap_or("<none>")
+        ),
         json!(o.text_or("spec.nodeName", "<none>")),
         json!(o.text_or("status.nominatedNodeName", "<none>")),
         json!(readiness_gates(o)),
@@ -84,7 +90,12 @@ struct Summary {
 
 impl Summary {
     fn of(o: &Object<'_>) -> Self {
-        let sidecars: Vec<&str> = o.items("spec.initContainers").iter().filter(|c| is_sidecar(c)).map(|c| text(c, "name")).collect();
+        let sidecars: Vec<&str> = o
+            .items("spec.initContainers")
+            .iter()
+            .filter(|c| is_sidecar(c))
+            .map(|c| text(c, "name"))
+            .collect();
         let mut summary = Self {
             ready: 0,
             total: o.items("spec.containers").len() + sidecars.len(),
@@ -130,7 +141,9 @@ impl Summary {
             let waiting = text(status, "state.waiting.reason");
             self.reason = match (terminated, waiting) {
                 (Some(terminated), _) => format!("Init:{}", how_it_ended(terminated)),
-                (None, "" | "PodInitializing") => format!("Init:{index}/{}", o.items("spec.initContainers").len()),
+                (None, "" | "PodInitializing") => {
+                    format!("Init:{index}/{}", o.items("spec.initContainers").len())
+                }
                 (None, waiting) => format!("Init:{waiting}"),
             };
             return (true, sidecar_restarts);

@@ -14,7 +14,10 @@ pub(super) const PRINTERS: &[Printer] = &[
     Printer::new("", "PersistentVolumeClaim", CLAIMS, claim),
     Printer::new(STORAGE, "StorageClass", CLASSES, |o| {
         let annotations = o.get("metadata.annotations").unwrap_or(&Value::Null);
-        let marks = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+        let marks = [
+            "storageclass.kubernetes.io/is-default-class",
+            "storageclass.beta.kubernetes.io/is-default-class",
+        ];
         let mark = if marks.iter().any(|mark| annotations[mark] == "true") { " (default)" } else { "" };
         vec![
             json!(format!("{}{mark}", o.text("metadata.name"))),
@@ -38,24 +41,32 @@ pub(super) const PRINTERS: &[Printer] = &[
             o.age(),
         ]
     }),
-    Printer::new(STORAGE, "CSINode", "@Name,#Drivers,Age", |o| vec![o.name(), json!(o.count("spec.drivers")), o.age()]),
+    Printer::new(STORAGE, "CSINode", "@Name,#Drivers,Age", |o| {
+        vec![o.name(), json!(o.count("spec.drivers")), o.age()]
+    }),
     Printer::new(STORAGE, "CSIDriver", DRIVERS, driver),
     Printer::new(DEVICES, "DeviceClass", "@Name,Age", |o| vec![o.name(), o.age()]),
-    Printer::new(DEVICES, "ResourceClaim", "@Name,State,Age", |o| vec![o.name(), json!(claim_state(o)), o.age()]),
+    Printer::new(DEVICES, "ResourceClaim", "@Name,State,Age", |o| {
+        vec![o.name(), json!(claim_state(o)), o.age()]
+    }),
     Printer::new(DEVICES, "ResourceClaimTemplate", "@Name,Age", |o| vec![o.name(), o.age()]),
     Printer::new(DEVICES, "ResourceSlice", "@Name,Node,Driver,Pool,Age", |o| {
-        let [node, driver, pool] = ["spec.nodeName", "spec.driver", "spec.pool.name"].map(|path| json!(o.text(path)));
+        let [node, driver, pool] =
+            ["spec.nodeName", "spec.driver", "spec.pool.name"].map(|path| json!(o.text(path)));
         vec![o.name(), node, driver, pool, o.age()]
     }),
     Printer::new(DEVICES, "DeviceTaintRule", "@Name,Key,Value,Effect,TimeAdded,Age", |o| {
-        let [key, value, effect] = ["key", "value", "effect"].map(|field| json!(o.text(&format!("spec.taint.{field}"))));
-        let added = o.get("spec.taint.timeAdded").map(|_| o.since("spec.taint.timeAdded")).unwrap_or_default();
+        let [key, value, effect] =
+            ["key", "value", "effect"].map(|field| json!(o.text(&format!("spec.taint.{field}"))));
+        let added =
+            o.get("spec.taint.timeAdded").map(|_| o.since("spec.taint.timeAdded")).unwrap_or_default();
         vec![o.name(), key, value, effect, json!(added), o.age()]
     }),
 ];
 
 const VOLUMES: &str = "@Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,VolumeAttributesClass,Reason,Age,+VolumeMode";
-const CLAIMS: &str = "@Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,+VolumeMode";
+const CLAIMS: &str =
+    "@Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,+VolumeMode";
 const CLASSES: &str = "@Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age";
 const DRIVERS: &str =
     "@Name,?AttachRequired,?PodInfoOnMount,?StorageCapacity,TokenRequests,?RequiresRepublish,Modes,Age";
@@ -103,12 +114,18 @@ fn phase<'a>(o: &Object<'a>) -> &'a str {
 
 /// The storage class; an old annotation goes before the field.
 fn class<'a>(o: &Object<'a>) -> &'a str {
-    let annotated = o.get("metadata.annotations").and_then(|a| a.get("volume.beta.kubernetes.io/storage-class"));
+    let annotated =
+        o.get("metadata.annotations").and_then(|a| a.get("volume.beta.kubernetes.io/storage-class"));
     annotated.and_then(Value::as_str).unwrap_or_else(|| o.text("spec.storageClassName"))
 }
 
 fn access_modes(modes: &[Value]) -> String {
-    let known = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let known = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
     joined(known.into_iter().filter(|(mode, _)| modes.iter().any(|m| m == mode)).map(|(_, short)| short))
 }
 

@@ -8,20 +8,25 @@ use crate::object::{get, number, text};
 use crate::time;
 
 pub(super) const PRINTERS: &[Printer] = &[
-    Printer::new("apps", "Deployment", "@Name,Ready,Up-to-date,Available,Age,+Containers,+Images,+Selector", |o| {
-        let [names, images] = o.containers(CONTAINERS);
-        let selector = o.selector_text("spec.selector").unwrap_or_else(|| "<invalid>".to_owned());
-        vec![
-            o.name(),
-            ready(o),
-            o.cell("status.updatedReplicas"),
-            o.cell("status.availableReplicas"),
-            o.age(),
-            names,
-            images,
-            json!(selector),
-        ]
-    }),
+    Printer::new(
+        "apps",
+        "Deployment",
+        "@Name,Ready,Up-to-date,Available,Age,+Containers,+Images,+Selector",
+        |o| {
+            let [names, images] = o.containers(CONTAINERS);
+            let selector = o.selector_text("spec.selector").unwrap_or_else(|| "<invalid>".to_owned());
+            vec![
+                o.name(),
+                ready(o),
+                o.cell("status.updatedReplicas"),
+                o.cell("status.availableReplicas"),
+                o.age(),
+                names,
+                images,
+                json!(selector),
+            ]
+        },
+    ),
     Printer::new("apps", "ReplicaSet", REPLICAS, |o| replicas(o, o.selector("spec.selector"))),
     Printer::new("", "ReplicationController", REPLICAS, |o| replicas(o, o.labels("spec.selector"))),
     Printer::new("apps", "StatefulSet", "@Name,Ready,Age,+Containers,+Images", |o| {
@@ -32,20 +37,25 @@ pub(super) const PRINTERS: &[Printer] = &[
     Printer::new("apps", "ControllerRevision", "@Name,Controller,Revision,Age", |o| {
         vec![o.name(), json!(controller(o)), o.cell("revision"), o.age()]
     }),
-    Printer::new("batch", "Job", "@Name,Status,Completions,Duration,Age,+Containers,+Images,+Selector", |o| {
-        let [names, images] = o.containers(CONTAINERS);
-        let [status, completions, duration] = [job_status(o).to_owned(), completions(o), job_duration(o)];
-        vec![
-            o.name(),
-            json!(status),
-            json!(completions),
-            json!(duration),
-            o.age(),
-            names,
-            images,
-            o.selector("spec.selector"),
-        ]
-    }),
+    Printer::new(
+        "batch",
+        "Job",
+        "@Name,Status,Completions,Duration,Age,+Containers,+Images,+Selector",
+        |o| {
+            let [names, images] = o.containers(CONTAINERS);
+            let [status, completions, duration] = [job_status(o).to_owned(), completions(o), job_duration(o)];
+            vec![
+                o.name(),
+                json!(status),
+                json!(completions),
+                json!(duration),
+                o.age(),
+                names,
+                images,
+                o.selector("spec.selector"),
+            ]
+        },
+    ),
     Printer::new("batch", "CronJob", CRON_JOBS, cron_job),
     Printer::new("autoscaling", "HorizontalPodAutoscaler", AUTOSCALERS, autoscaler),
     Printer::new("autoscaling", "Scale", "Name,#Desired,#Available,Age", |o| {
@@ -78,7 +88,8 @@ fn ready(o: &Object<'_>) -> Value {
 
 fn replicas(o: &Object<'_>, selector: Value) -> Cells {
     let [names, images] = o.containers(CONTAINERS);
-    let [desired, current, ready] = ["spec.replicas", "status.replicas", "status.readyReplicas"].map(|p| o.cell(p));
+    let [desired, current, ready] =
+        ["spec.replicas", "status.replicas", "status.readyReplicas"].map(|p| o.cell(p));
     vec![o.name(), desired, current, ready, o.age(), names, images, selector]
 }
 
@@ -100,10 +111,12 @@ fn daemon_set(o: &Object<'_>) -> Cells {
 }
 
 fn controller(o: &Object<'_>) -> String {
-    let Some(owner) = o.items("metadata.ownerReferences").iter().find(|owner| owner["controller"] == true) else {
+    let Some(owner) = o.items("metadata.ownerReferences").iter().find(|owner| owner["controller"] == true)
+    else {
         return "<none>".to_owned();
     };
-    let group = text(owner, "apiVersion").split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+    let group =
+        text(owner, "apiVersion").split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
     format!("{}{group}/{}", text(owner, "kind").to_lowercase(), text(owner, "name"))
 }
 
@@ -215,7 +228,9 @@ fn metric(spec: &Value, status: &Value) -> String {
             let used = get(status, &format!("{field}.current.averageUtilization"));
             format!("{}/{}", percent(used, "<unknown>"), percent(target("averageUtilization"), "<auto>"))
         }
-        (None, false) => format!("{}/{}", current("value"), target("value").map_or_else(|| "<nil>".to_owned(), plain)),
+        (None, false) => {
+            format!("{}/{}", current("value"), target("value").map_or_else(|| "<nil>".to_owned(), plain))
+        }
     };
     match (named, average.is_some() && field != "pods") {
         (true, _) => format!("{}: {shown}", text(spec, &format!("{field}.name"))),

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{DIRECTIVE, Error, FieldRule, Patcher, added, as_fields, bad_type, go_type, no_key, print, unknown_directive};
+use super::{
+    DIRECTIVE, Error, FieldRule, Patcher, added, as_fields, bad_type, go_type, no_key, print,
+    unknown_directive,
+};
 
 /// What a patch does with a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,8 @@ impl<'a> Patcher<'a> {
         }
         if !of_objects {
             let mut seen = HashSet::new();
-            let merged = old.iter().chain(&change).filter(|item| seen.insert(id(item, ""))).cloned().collect();
+            let merged =
+                old.iter().chain(&change).filter(|item| seen.insert(id(item, ""))).cloned().collect();
             return order(merged, &change, &old, "");
         }
         if rule.key.is_empty() {
@@ -67,7 +71,11 @@ impl<'a> Patcher<'a> {
 }
 
 /// Obeys the items of a patch that carry a directive; gives the list and the patch without them.
-fn special_items(mut old: Vec<Value>, change: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
+fn special_items(
+    mut old: Vec<Value>,
+    change: Vec<Value>,
+    key: &str,
+) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut plain = Vec::new();
     let mut deleted = HashSet::new();
     let mut replaces = false;
@@ -81,7 +89,9 @@ fn special_items(mut old: Vec<Value>, change: Vec<Value>, key: &str) -> Result<(
             }
             Some((_, Some("replace"))) => replaces = true,
             Some((_, Some("merge"))) => {
-                return Err(Error::Malformed("merging lists cannot yet be specified in the patch".to_owned()));
+                return Err(Error::Malformed(
+                    "merging lists cannot yet be specified in the patch".to_owned(),
+                ));
             }
             Some((directive, _)) => return Err(unknown_directive(directive, fields)),
         }
@@ -95,7 +105,12 @@ fn special_items(mut old: Vec<Value>, change: Vec<Value>, key: &str) -> Result<(
 
 /// Orders a merged list: items of `wanted` in its order, the others in the server's; where both can be compared by the
 /// server's order the server's come where they were, else after.
-pub(super) fn order(items: Vec<Value>, wanted: &[Value], server: &[Value], key: &str) -> Result<Vec<Value>, Error> {
+pub(super) fn order(
+    items: Vec<Value>,
+    wanted: &[Value],
+    server: &[Value],
+    key: &str,
+) -> Result<Vec<Value>, Error> {
     if !key.is_empty() {
         for item in items.iter().chain(wanted) {
             key_of(item, key)?;
@@ -106,7 +121,8 @@ pub(super) fn order(items: Vec<Value>, wanted: &[Value], server: &[Value], key: 
         let id = id(&item, key);
         Ranked { wanted: wanted.get(&id).copied(), server: server.get(&id).copied(), item }
     };
-    let (mut patched, mut others): (Vec<_>, Vec<_>) = items.into_iter().map(ranked).partition(|r| r.wanted.is_some());
+    let (mut patched, mut others): (Vec<_>, Vec<_>) =
+        items.into_iter().map(ranked).partition(|r| r.wanted.is_some());
     patched.sort_by_key(|ranked| ranked.wanted);
     others.sort_by_key(|ranked| ranked.server.unwrap_or(usize::MAX));
 
@@ -152,7 +168,8 @@ pub(super) fn check_order(change: &[Value], wanted: &[Value], key: &str) -> Resu
         }
         let mut found = false;
         for other in left.by_ref() {
-            if !key.is_empty() && key_of(item, key)? == key_of(other, key)? || key.is_empty() && item == other {
+            if !key.is_empty() && key_of(item, key)? == key_of(other, key)? || key.is_empty() && item == other
+            {
                 found = true;
                 break;
             }

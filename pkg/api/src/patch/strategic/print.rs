@@ -9,7 +9,8 @@ pub(super) fn print(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(print).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
-            let fields: Vec<_> = fields.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect();
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect();
             format!("map[{}]", fields.join(" "))
         }
         other => other.to_string(),

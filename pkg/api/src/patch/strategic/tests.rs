@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "JSON literals read best as values")]
+
 use serde_json::json;
 
 use super::*;
@@ -11,7 +13,6 @@ fn patched(kind: (&str, &str), object: &Value, patch: &Value) -> Result<Value, E
 
 fn check(object: Value, patch: Value, expected: Value) {
     assert_eq!(patched(("v1", "Pod"), &object, &patch).unwrap(), expected, "{patch}");
-    drop((object, patch, expected));
 }
 
 fn containers(list: Value) -> Value {
@@ -24,9 +25,17 @@ fn finalizers(list: Value) -> Value {
 
 #[test]
 fn fields_are_replaced_added_and_removed() {
-    check(json!({"spec": {"nodeName": "a"}}), json!({"spec": {"nodeName": "b"}}), json!({"spec": {"nodeName": "b"}}));
+    check(
+        json!({"spec": {"nodeName": "a"}}),
+        json!({"spec": {"nodeName": "b"}}),
+        json!({"spec": {"nodeName": "b"}}),
+    );
     check(json!({"spec": {"nodeName": "a"}}), json!({"spec": {"nodeName": null}}), json!({"spec": {}}));
-    check(json!({}), json!({"spec": {"nodeName": null, "hostname": "h"}}), json!({"spec": {"hostname": "h"}}));
+    check(
+        json!({}),
+        json!({"spec": {"nodeName": null, "hostname": "h"}}),
+        json!({"spec": {"hostname": "h"}}),
+    );
     check(
         json!({"metadata": {"labels": {"a": "1", "b": "2"}}}),
         json!({"metadata": {"labels": {"a": null, "c": "3"}}}),
@@ -41,12 +50,16 @@ fn lists_are_merged_by_key_where_the_schema_says_so() {
     check(
         containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}])),
         containers(json!([{"name": "b", "image": "3"}, {"name": "c", "image": "4", "tty": null}])),
-        containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "3"}, {"name": "c", "image": "4"}])),
+        containers(
+            json!([{"name": "a", "image": "1"}, {"name": "b", "image": "3"}, {"name": "c", "image": "4"}]),
+        ),
     );
     check(
         containers(json!([{"name": "a", "env": [{"name": "x", "value": "1"}], "command": ["a", "b"]}])),
         containers(json!([{"name": "a", "env": [{"name": "y", "value": "2"}], "command": ["c"]}])),
-        containers(json!([{"name": "a", "env": [{"name": "y", "value": "2"}, {"name": "x", "value": "1"}], "command": ["c"]}])),
+        containers(
+            json!([{"name": "a", "env": [{"name": "y", "value": "2"}, {"name": "x", "value": "1"}], "command": ["c"]}]),
+        ),
     );
     check(
         json!({"spec": {"tolerations": [{"key": "a"}]}}),
@@ -59,9 +72,21 @@ fn lists_are_merged_by_key_where_the_schema_says_so() {
 
 #[test]
 fn patch_directives_replace_and_delete() {
-    check(json!({"metadata": {"labels": {"a": "1"}}}), json!({"metadata": {"labels": {"$patch": "delete"}}}), json!({"metadata": {"labels": {}}}));
-    check(json!({"kind": "Pod", "spec": {}}), json!({"$patch": "replace", "kind": "X"}), json!({"kind": "X"}));
-    check(containers(json!([{"name": "a"}, {"name": "b"}])), containers(json!([{"$patch": "replace"}])), containers(json!([])));
+    check(
+        json!({"metadata": {"labels": {"a": "1"}}}),
+        json!({"metadata": {"labels": {"$patch": "delete"}}}),
+        json!({"metadata": {"labels": {}}}),
+    );
+    check(
+        json!({"kind": "Pod", "spec": {}}),
+        json!({"$patch": "replace", "kind": "X"}),
+        json!({"kind": "X"}),
+    );
+    check(
+        containers(json!([{"name": "a"}, {"name": "b"}])),
+        containers(json!([{"$patch": "replace"}])),
+        containers(json!([])),
+    );
     check(
         containers(json!([{"name": "a"}])),
         containers(json!([{"$patch": "replace"}, {"name": "c"}, {"name": "b"}])),
@@ -69,7 +94,9 @@ fn patch_directives_replace_and_delete() {
     );
     check(
         containers(json!([{"name": "a"}, {"name": "a"}, {"name": "b", "image": "x"}, {"name": "c"}])),
-        containers(json!([{"name": "a", "$patch": "delete"}, {"name": "c", "$patch": "delete"}, {"name": "z", "$patch": "delete"}])),
+        containers(
+            json!([{"name": "a", "$patch": "delete"}, {"name": "c", "$patch": "delete"}, {"name": "z", "$patch": "delete"}]),
+        ),
         containers(json!([{"name": "b", "image": "x"}])),
     );
     // What is new is added without directives, and not at all where it is to be deleted.
@@ -133,14 +160,25 @@ fn retained_keys_drop_the_others() {
         let outcome = patched(("apps/v1", "Deployment"), &wrap(&strategy), &wrap(&change));
         let outcome = outcome.map_err(|error| error.to_string());
         assert_eq!(outcome, expected.map(|e| wrap(&e)).map_err(str::to_owned), "{change}");
-        drop((strategy, change));
     };
     let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
-    check(rolling.clone(), json!({"$retainKeys": ["type"], "type": "Recreate"}), Ok(json!({"type": "Recreate"})));
-    check(rolling.clone(), json!({"$retainKeys": ["type"], "type": "Recreate", "rollingUpdate": null}), Ok(json!({"type": "Recreate"})));
+    check(
+        rolling.clone(),
+        json!({"$retainKeys": ["type"], "type": "Recreate"}),
+        Ok(json!({"type": "Recreate"})),
+    );
+    check(
+        rolling.clone(),
+        json!({"$retainKeys": ["type"], "type": "Recreate", "rollingUpdate": null}),
+        Ok(json!({"type": "Recreate"})),
+    );
     check(json!(null), json!({"$retainKeys": ["type"], "type": "Recreate"}), Ok(json!({"type": "Recreate"})));
     check(rolling.clone(), json!({"type": "X"}), Ok(json!({"type": "X", "rollingUpdate": {"maxSurge": 1}})));
-    check(rolling.clone(), json!({"$retainKeys": [], "type": "X"}), Err("invalid patch format of retainKeys"));
+    check(
+        rolling.clone(),
+        json!({"$retainKeys": [], "type": "X"}),
+        Err("invalid patch format of retainKeys"),
+    );
     check(rolling, json!({"$retainKeys": "type"}), Err("invalid patch format of retainKeys"));
 }
 
@@ -150,26 +188,63 @@ fn mistakes_are_told_in_upstreams_words() {
         let error = patched(("v1", "Pod"), &object, &patch).unwrap_err();
         assert_eq!(error.to_string(), expected, "{patch}");
         assert_eq!(error.status().code, code);
-        drop((object, patch));
     };
     let one = || containers(json!([{"name": "a"}]));
-    refused(one(), containers(json!([{"image": "b"}])), 400, "map: map[image:b] does not contain declared merge key: name");
-    refused(one(), containers(json!(["x"])), 400, "list element types are not identical: [[map[name:a]] [x]]");
-    refused(one(), containers(json!([{"name": "a", "$patch": "merge"}])), 400, "merging lists cannot yet be specified in the patch");
-    refused(one(), json!({"$patch": "turn", "a": 1}), 400, "unknown patch type: turn in map: map[$patch:turn a:1]");
-    refused(one(), json!({"spec": {"$setElementOrder/containers": "a"}}), 400, "expected a []interface {}, but received a string");
+    refused(
+        one(),
+        containers(json!([{"image": "b"}])),
+        400,
+        "map: map[image:b] does not contain declared merge key: name",
+    );
+    refused(
+        one(),
+        containers(json!(["x"])),
+        400,
+        "list element types are not identical: [[map[name:a]] [x]]",
+    );
+    refused(
+        one(),
+        containers(json!([{"name": "a", "$patch": "merge"}])),
+        400,
+        "merging lists cannot yet be specified in the patch",
+    );
+    refused(
+        one(),
+        json!({"$patch": "turn", "a": 1}),
+        400,
+        "unknown patch type: turn in map: map[$patch:turn a:1]",
+    );
+    refused(
+        one(),
+        json!({"spec": {"$setElementOrder/containers": "a"}}),
+        400,
+        "expected a []interface {}, but received a string",
+    );
     refused(finalizers(json!([["a"]])), finalizers(json!(["a"])), 422, "lists of lists are not supported");
     let order = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}], "containers": [{"name": "b"}, {"name": "a"}]}});
-    refused(one(), order, 400, "The order in patch list:\n[map[name:b] map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:a] map[name:b]]\n");
-    refused(one(), json!([]), 400, "json: cannot unmarshal array into Go value of type map[string]interface {}");
+    refused(
+        one(),
+        order,
+        400,
+        "The order in patch list:\n[map[name:b] map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:a] map[name:b]]\n",
+    );
+    refused(
+        one(),
+        json!([]),
+        400,
+        "json: cannot unmarshal array into Go value of type map[string]interface {}",
+    );
 }
 
 #[test]
 fn a_patch_without_directives_changes_nothing_the_second_time() {
-    let pod = containers(json!([{"name": "a", "ports": [{"containerPort": 1, "protocol": "TCP"}]}, {"name": "b"}]));
+    let pod =
+        containers(json!([{"name": "a", "ports": [{"containerPort": 1, "protocol": "TCP"}]}, {"name": "b"}]));
     for patch in [
         containers(json!([{"name": "b", "image": "x", "ports": [{"containerPort": 1}]}])),
-        containers(json!([{"name": "c"}, {"name": "a", "ports": [{"containerPort": 2}, {"containerPort": 1, "name": "p"}]}])),
+        containers(
+            json!([{"name": "c"}, {"name": "a", "ports": [{"containerPort": 2}, {"containerPort": 1, "name": "p"}]}]),
+        ),
         json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}}),
         finalizers(json!(["b", "a"])),
     ] {
@@ -182,5 +257,9 @@ fn a_patch_without_directives_changes_nothing_the_second_time() {
 fn long_lists_are_merged_in_reasonable_time() {
     let long: Vec<_> = (0..50_000).map(|n| json!(format!("f{n}"))).collect();
     let reversed: Vec<_> = long.iter().rev().cloned().collect();
-    check(finalizers(Value::from(long)), finalizers(Value::from(reversed.clone())), finalizers(Value::from(reversed)));
+    check(
+        finalizers(Value::from(long)),
+        finalizers(Value::from(reversed.clone())),
+        finalizers(Value::from(reversed)),
+    );
 }

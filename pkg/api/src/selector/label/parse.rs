@@ -57,14 +57,18 @@ pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, LabelError> {
             (Token::End, _) => return Ok(requirements),
             (Token::Identifier | Token::Not, _) => requirements.push(parser.requirement()?),
             (_, text) => {
-                return Err(LabelError::Found(format!("found '{text}', expected: !, identifier, or 'end of string'")));
+                return Err(LabelError::Found(format!(
+                    "found '{text}', expected: !, identifier, or 'end of string'"
+                )));
             }
         }
         match parser.next() {
             (Token::End, _) => return Ok(requirements),
             (Token::Comma, _) => match parser.peek() {
                 (Token::Identifier | Token::Not, _) => {}
-                (_, text) => return Err(LabelError::Found(format!("found '{text}', expected: identifier after ','"))),
+                (_, text) => {
+                    return Err(LabelError::Found(format!("found '{text}', expected: identifier after ','")));
+                }
             },
             (_, text) => {
                 return Err(LabelError::Found(format!("found '{text}', expected: ',' or 'end of string'")));
