@@ -97,7 +97,8 @@ fn optimised() -> Result<()> {
 /// Runs the same command in new namespaces: one address of its own, so that neither ports nor interfaces meet those of
 /// the machine, and processes and mounts that end with it.
 fn inside_namespace() -> Result<()> {
-    let network = "set -e; ip link set lo up; ip link add eth0 type dummy; ip address add 192.0.2.1/24 dev eth0; \
+    let network = "set -e; ip link set lo up; ip link add eth0 type veth peer name peer0; \
+                   ip link set peer0 up; ip address add 192.0.2.1/24 dev eth0; \
                    ip link set eth0 up; ip route add default via 192.0.2.254; exec \"$0\" \"$@\"";
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--"]);
