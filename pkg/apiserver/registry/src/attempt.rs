@@ -102,7 +102,7 @@ pub(crate) async fn create(
     strategy: &Strategy,
     admission: &Admission<'_>,
     object: &mut Value,
-    allocate: impl AsyncFnOnce(&mut Value, &mut ErrorList),
+    allocate: impl FnOnce(&mut Value, &mut ErrorList),
 ) -> Result<(), Error> {
     meta::wipe(object);
     match_namespace(key, object)?;
@@ -116,7 +116,7 @@ pub(crate) async fn create(
     (strategy.default)(object);
     strategy.start(object);
     let mut problems = ErrorList::default();
-    allocate(object, &mut problems).await;
+    allocate(object, &mut problems);
     (strategy.validate)(object, &mut problems);
     meta::validate(object, strategy.name, key.scope(), &mut problems);
     let name = object.text("metadata.name").to_owned();
@@ -135,7 +135,7 @@ pub(crate) async fn update(
     admission: &Admission<'_>,
     new: &mut Value,
     old: &Value,
-    allocate: impl AsyncFnOnce(&mut Value, &mut ErrorList),
+    allocate: impl FnOnce(&mut Value, &mut ErrorList),
 ) -> Result<(), Error> {
     if part == Part::Object {
         match_namespace(key, new)?;
@@ -148,7 +148,7 @@ pub(crate) async fn update(
     meta::keep(new, old);
     let mut problems = ErrorList::default();
     part.advance(strategy, new, old);
-    allocate(new, &mut problems).await;
+    allocate(new, &mut problems);
     meta::validate_update(new, old, &mut problems);
     part.validate(strategy, new, old, &mut problems);
     if !problems.is_empty() {

@@ -2,6 +2,7 @@
 
 use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_admission::{Admission, DryRun};
+use edgek_api::field::ErrorList;
 use serde_json::Value;
 
 use crate::attempt::{self, Key};
@@ -41,7 +42,7 @@ impl Registry {
     async fn try_create(&self, admission: &Admission<'_>, key: Key<'_>, mut object: Value) -> Result<Stored, Error> {
         let strategy = Self::strategy(key.resource);
         let services = self.lock_services(key.resource).await;
-        let allocate = async |object: &mut Value, problems: &mut _| {
+        let allocate = |object: &mut Value, problems: &mut ErrorList| {
             if services.is_some() {
                 self.allocate_service(object, None, problems);
             }

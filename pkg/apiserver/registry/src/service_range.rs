@@ -197,7 +197,7 @@ mod tests {
         }
         assert_eq!(
             check(json!({"spec": {"type": "ClusterIP"}}), &taken).unwrap_err(),
-            "spec.clusterIPs: ErrorList value: null: failed to allocate IP: range is full"
+            "spec.clusterIPs: Invalid value: null: failed to allocate IP: range is full"
         );
     }
 
@@ -209,11 +209,11 @@ mod tests {
         assert!(check(ask("10.0.0.3"), &taken).is_ok());
         assert_eq!(
             check(ask("10.0.0.2"), &taken).unwrap_err(),
-            r#"spec.clusterIPs: ErrorList value: ["10.0.0.2"]: failed to allocate IP 10.0.0.2: provided IP is already allocated"#
+            r#"spec.clusterIPs: Invalid value: ["10.0.0.2"]: failed to allocate IP 10.0.0.2: provided IP is already allocated"#
         );
         assert_eq!(
             check(ask("10.1.0.2"), &taken).unwrap_err(),
-            r#"spec.clusterIPs: ErrorList value: ["10.1.0.2"]: failed to allocate IP 10.1.0.2: the provided IP (10.1.0.2) is not in the valid range. The range of valid IPs is 10.0.0.0/29"#
+            r#"spec.clusterIPs: Invalid value: ["10.1.0.2"]: failed to allocate IP 10.1.0.2: the provided IP (10.1.0.2) is not in the valid range. The range of valid IPs is 10.0.0.0/29"#
         );
     }
 
@@ -228,12 +228,12 @@ mod tests {
         let again = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": taken_port}]}});
         assert_eq!(
             check(again, &taken).unwrap_err(),
-            format!("spec.ports[0].nodePort: ErrorList value: {taken_port}: provided port is already allocated")
+            format!("spec.ports[0].nodePort: Invalid value: {taken_port}: provided port is already allocated")
         );
         let outside = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 80}]}});
         assert_eq!(
             check(outside, &taken).unwrap_err(),
-            "spec.ports[0].nodePort: ErrorList value: 80: provided port is not in the valid range. The range of valid ports is 30000-30001"
+            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30001"
         );
     }
 }

@@ -132,7 +132,7 @@ impl Registry {
         for object in [&mut new, &mut old] {
             object.object_mut("metadata").remove("resourceVersion");
         }
-        let allocate = async |new: &mut Value, problems: &mut ErrorList| {
+        let allocate = |new: &mut Value, problems: &mut ErrorList| {
             if is_services(key) && part == Part::Object {
                 self.allocate_service(new, Some(&old), problems);
             }
