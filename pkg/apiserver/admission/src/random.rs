@@ -13,7 +13,10 @@ pub fn random_suffix(count: usize) -> String {
     while suffix.len() < count {
         SystemRandom::new().fill(&mut bytes).expect("the system's random generator works");
         // The tail of the byte range would make some characters likelier.
-        let fair = bytes.iter().filter(|byte| **byte < 243).map(|byte| char::from(ALPHABET[usize::from(*byte) % 27]));
+        let fair = bytes
+            .iter()
+            .filter(|byte| **byte < 243)
+            .map(|byte| char::from(ALPHABET[usize::from(*byte) % 27]));
         suffix.extend(fair.take(count - suffix.len()));
     }
     suffix

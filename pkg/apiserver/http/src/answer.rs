@@ -6,7 +6,9 @@ use bytes::Bytes;
 use edgek_api::protobuf;
 use edgek_api::schema::{Schema, TypeId};
 use edgek_api::status::Status;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING,
+};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -32,12 +34,20 @@ pub(crate) fn bytes(code: StatusCode, media_type: &'static str, body: impl Into<
 /// A response of plain text.
 pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = bytes(code, TEXT, body);
-    response.headers_mut().insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     response
 }
 
 /// A JSON value of a type, in the format the client accepts.
-pub(crate) fn value(code: StatusCode, value: &Value, schema: &Schema, type_id: Option<TypeId>, output: Output) -> Response<Body> {
+pub(crate) fn value(
+    code: StatusCode,
+    value: &Value,
+    schema: &Schema,
+    type_id: Option<TypeId>,
+    output: Output,
+) -> Response<Body> {
     bytes(code, output.format.media_type(), encode(value, schema, type_id, output))
 }
 

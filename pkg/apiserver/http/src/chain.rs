@@ -13,6 +13,7 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
 
+use crate::answer;
 use crate::body::Body;
 use crate::error::{Rejection, forbidden};
 use crate::impersonate::impersonate;
@@ -21,13 +22,15 @@ use crate::listen::PeerCertificates;
 use crate::negotiate::Accept;
 use crate::route::{Call, route};
 use crate::server::Inner;
-use crate::answer;
 
 /// Upstream's `--request-timeout`: no answer that is not a stream takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Answers one request. The future is boxed: it is large, and its callers need to know that it is `Send`.
-pub(crate) fn handle(server: Arc<Inner>, request: Request<Body>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+pub(crate) fn handle(
+    server: Arc<Inner>,
+    request: Request<Body>,
+) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
     Box::pin(async move { answer(&server, request).await })
 }
 
@@ -42,7 +45,11 @@ async fn answer(server: &Arc<Inner>, request: Request<Body>) -> Response<Body> {
     if head { answer::without_body(response) } else { response }
 }
 
-async fn pass(server: &Arc<Inner>, request: Request<Body>, accept: &Accept) -> Result<Response<Body>, Rejection> {
+async fn pass(
+    server: &Arc<Inner>,
+    request: Request<Body>,
+    accept: &Accept,
+) -> Result<Response<Body>, Rejection> {
     let (mut parts, body) = request.into_parts();
     // What is asked for is read once, before anything that depends on it.
     let info = RequestInfo::parse(&parts.method, &parts.uri);
@@ -60,9 +67,9 @@ async fn pass(server: &Arc<Inner>, request: Request<Body>, accept: &Accept) -> R
     let call = Call { server, info: &info, parts, body, accept, authorized: &authorized };
     match deadline {
         None => route(call).await,
-        Some(deadline) => tokio::time::timeout(deadline, route(call))
-            .await
-            .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout", 0).into())),
+        Some(deadline) => tokio::time::timeout(deadline, route(call)).await.unwrap_or_else(|_| {
+            Err(Status::timeout("request did not complete within the allotted timeout", 0).into())
+        }),
     }
 }
 

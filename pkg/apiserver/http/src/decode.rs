@@ -25,16 +25,24 @@ pub(crate) struct Body {
 }
 
 /// Decodes a body, which may leave its kind out but not name another.
-pub(crate) fn body(bytes: &[u8], format: Format, expected: &Expected, unknown: Unknown) -> Result<Body, Rejection> {
+pub(crate) fn body(
+    bytes: &[u8],
+    format: Format,
+    expected: &Expected,
+    unknown: Unknown,
+) -> Result<Body, Rejection> {
     let Expected { schema, type_id, gvk } = expected;
     let decoded = match format {
-        Format::Json => json::decode(bytes, schema, *type_id, unknown).map_err(|error| (is_syntax(&error), error.to_string())),
-        Format::Yaml => yaml::decode(bytes, schema, *type_id, unknown).map_err(|error| (is_syntax(&error), error.to_string())),
+        Format::Json => json::decode(bytes, schema, *type_id, unknown)
+            .map_err(|error| (is_syntax(&error), error.to_string())),
+        Format::Yaml => yaml::decode(bytes, schema, *type_id, unknown)
+            .map_err(|error| (is_syntax(&error), error.to_string())),
         Format::Protobuf => protobuf::decode(bytes, schema, *type_id)
             .map(|value| json::Decoded { value, problems: Vec::new() })
             .map_err(|error| (matches!(error, protobuf::DecodeError::NoMagic), error.to_string())),
     };
-    let decoded = decoded.map_err(|(unrecognized, text)| failed(bytes, format, expected, unrecognized, &text))?;
+    let decoded =
+        decoded.map_err(|(unrecognized, text)| failed(bytes, format, expected, unrecognized, &text))?;
     let mut value = decoded.value;
     check_kind(&value, expected)?;
     let object = value.as_object_mut().ok_or_else(|| Status::bad_request("the body is not an object"))?;
@@ -58,7 +66,11 @@ fn set_missing(object: &mut Map<String, Value>, field: &str, value: String) {
 fn failed(bytes: &[u8], format: Format, expected: &Expected, unrecognized: bool, text: &str) -> Rejection {
     let kind = &expected.gvk.kind;
     if unrecognized {
-        return Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {text} ({})", summary(bytes))).into();
+        return Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {text} ({})",
+            summary(bytes)
+        ))
+        .into();
     }
     // The body may be of another kind altogether; then that is what is wrong with it.
     if format == Format::Json
@@ -67,7 +79,11 @@ fn failed(bytes: &[u8], format: Format, expected: &Expected, unrecognized: bool,
     {
         return other;
     }
-    Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {text}", expected.gvk.version)).into()
+    Status::bad_request(format!(
+        "{kind} in version {:?} cannot be handled as a {kind}: {text}",
+        expected.gvk.version
+    ))
+    .into()
 }
 
 fn check_kind(value: &Value, expected: &Expected) -> Result<(), Rejection> {
@@ -115,11 +131,20 @@ fn summary(bytes: &[u8]) -> String {
 }
 
 /// Decodes options, which may say any group's version of their kind, or none.
-pub(crate) fn options(bytes: &[u8], format: Format, expected: &Expected, unknown: Unknown) -> Result<Value, Rejection> {
+pub(crate) fn options(
+    bytes: &[u8],
+    format: Format,
+    expected: &Expected,
+    unknown: Unknown,
+) -> Result<Value, Rejection> {
     let Expected { schema, type_id, .. } = expected;
     let decoded = match format {
-        Format::Json => json::decode(bytes, schema, *type_id, unknown).map(|decoded| decoded.value).map_err(|error| error.to_string()),
-        Format::Yaml => yaml::decode(bytes, schema, *type_id, unknown).map(|decoded| decoded.value).map_err(|error| error.to_string()),
+        Format::Json => json::decode(bytes, schema, *type_id, unknown)
+            .map(|decoded| decoded.value)
+            .map_err(|error| error.to_string()),
+        Format::Yaml => yaml::decode(bytes, schema, *type_id, unknown)
+            .map(|decoded| decoded.value)
+            .map_err(|error| error.to_string()),
         Format::Protobuf => protobuf::decode(bytes, schema, *type_id).map_err(|error| error.to_string()),
     };
     decoded.map_err(|text| Status::bad_request(text).into())

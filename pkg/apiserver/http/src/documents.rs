@@ -28,8 +28,12 @@ pub(crate) fn answer(server: &Inner, path: &str, ask: &Ask<'_>) -> Option<Result
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let catalog = server.catalog;
     let found = match segments.as_slice() {
-        ["api"] if ask.accept.aggregated_discovery().is_some() => return Some(Ok(aggregated(server, Root::Core, ask))),
-        ["apis"] if ask.accept.aggregated_discovery().is_some() => return Some(Ok(aggregated(server, Root::Groups, ask))),
+        ["api"] if ask.accept.aggregated_discovery().is_some() => {
+            return Some(Ok(aggregated(server, Root::Core, ask)));
+        }
+        ["apis"] if ask.accept.aggregated_discovery().is_some() => {
+            return Some(Ok(aggregated(server, Root::Groups, ask)));
+        }
         ["api"] => Some(discovery::core_versions(catalog, &server.address)),
         ["apis"] => Some(discovery::groups(catalog)),
         ["apis", group] => discovery::group(catalog, group),
@@ -83,7 +87,8 @@ fn plain(server: &Inner, document: &Value, accept: &Accept) -> Result<Response<B
     // Clients that ask for aggregated discovery take the older document where there is no other.
     let output = accept.plain().unwrap_or(Output::default());
     let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let type_id = server.schema.by_kind("", "v1", kind).or_else(|| server.schema.by_kind("meta.k8s.io", "v1", kind));
+    let type_id =
+        server.schema.by_kind("", "v1", kind).or_else(|| server.schema.by_kind("meta.k8s.io", "v1", kind));
     match type_id {
         Some(type_id) => Ok(answer::value(StatusCode::OK, document, server.schema, Some(type_id), output)),
         None => Ok(answer::document(document, output)),
@@ -93,7 +98,9 @@ fn plain(server: &Inner, document: &Value, accept: &Accept) -> Result<Response<B
 fn openapi_v2(server: &Inner, ask: &Ask<'_>) -> Result<Response<Body>, Rejection> {
     let documents = documents(server);
     let tag = documents.etag("", "");
-    if ask.accept.prefers(V2_PROTOBUF) || ask.accept.prefers("application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf") {
+    if ask.accept.prefers(V2_PROTOBUF)
+        || ask.accept.prefers("application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf")
+    {
         return Ok(tagged(&tag, ask.headers, V2_PROTOBUF, || documents.v2_protobuf()));
     }
     if ask.accept.plain().is_err() {
@@ -102,12 +109,19 @@ fn openapi_v2(server: &Inner, ask: &Ask<'_>) -> Result<Response<Body>, Rejection
     Ok(tagged(&tag, ask.headers, "application/json", || documents.v2().into_bytes()))
 }
 
-fn openapi_v3(server: &Inner, group: &str, version: &str, ask: &Ask<'_>) -> Option<Result<Response<Body>, Rejection>> {
+fn openapi_v3(
+    server: &Inner,
+    group: &str,
+    version: &str,
+    ask: &Ask<'_>,
+) -> Option<Result<Response<Body>, Rejection>> {
     let documents = documents(server);
     let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
     server.catalog.version(group, version).next()?;
     let tag = documents.etag(group, version);
-    let mut response = tagged(&tag, ask.headers, "application/json", || documents.v3(&path).unwrap_or_default().into_bytes());
+    let mut response = tagged(&tag, ask.headers, "application/json", || {
+        documents.v3(&path).unwrap_or_default().into_bytes()
+    });
     if ask.query.get("hash").is_some_and(|hash| hash == tag) {
         // The address names the content: it never changes.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
@@ -116,7 +130,12 @@ fn openapi_v3(server: &Inner, group: &str, version: &str, ask: &Ask<'_>) -> Opti
 }
 
 /// A document with its tag, or 304 when the client has it.
-fn tagged(tag: &str, headers: &HeaderMap, media_type: &'static str, make: impl FnOnce() -> Vec<u8>) -> Response<Body> {
+fn tagged(
+    tag: &str,
+    headers: &HeaderMap,
+    media_type: &'static str,
+    make: impl FnOnce() -> Vec<u8>,
+) -> Response<Body> {
     let quoted = format!("\"{tag}\"");
     let known = headers.get_all(IF_NONE_MATCH).iter().any(|value| value.as_bytes() == quoted.as_bytes());
     let mut response = if known {

@@ -43,7 +43,9 @@ fn status_of(error: Error) -> Status {
     let text = error.to_string();
     match &error {
         Error::NotFound(subject) => Status::not_found(about(subject)),
-        Error::AlreadyExists { subject, .. } => Status { message: text, ..Status::already_exists(about(subject)) },
+        Error::AlreadyExists { subject, .. } => {
+            Status { message: text, ..Status::already_exists(about(subject)) }
+        }
         Error::Conflict { subject, reason } => Status::conflict(about(subject), reason),
         Error::Invalid { subject, problems } => Status::invalid(about(subject), problems),
         Error::Forbidden { subject, message, cause } => {

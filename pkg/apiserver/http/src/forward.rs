@@ -34,10 +34,18 @@ const MAX_ERROR: usize = 50_000;
 
 /// Sends a request on and passes the answer back. When both sides agree to upgrade, their streams are joined until
 /// either ends.
-pub(crate) async fn forward(server: &Inner, to: Destination, mut parts: Parts, body: Body) -> Result<Response<Body>, Rejection> {
-    let failed = |error: &dyn std::fmt::Display| Rejection::from(Status::internal(format!("error dialing backend: {error}")));
+pub(crate) async fn forward(
+    server: &Inner,
+    to: Destination,
+    mut parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, Rejection> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Rejection::from(Status::internal(format!("error dialing backend: {error}")))
+    };
     let stream = server.dial.dial(to.target).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     server.scope.spawn("forwarded connection", async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "forwarded connection ended early");
@@ -63,10 +71,20 @@ pub(crate) async fn forward(server: &Inner, to: Destination, mut parts: Parts, b
     Ok(Response::from_parts(parts, empty()))
 }
 
-fn outgoing(parts: Parts, host: &str, path_and_query: &str, body: Body) -> Result<Request<Outgoing>, Rejection> {
+fn outgoing(
+    parts: Parts,
+    host: &str,
+    path_and_query: &str,
+    body: Body,
+) -> Result<Request<Outgoing>, Rejection> {
     let body = body.map_err(io::Error::other).boxed_unsync();
     let bad = |error: http::Error| Rejection::from(Status::bad_request(error.to_string()));
-    let mut request = Request::builder().method(parts.method).uri(path_and_query).version(Version::HTTP_11).body(body).map_err(bad)?;
+    let mut request = Request::builder()
+        .method(parts.method)
+        .uri(path_and_query)
+        .version(Version::HTTP_11)
+        .body(body)
+        .map_err(bad)?;
     let upgrades = parts.headers.contains_key(UPGRADE);
     *request.headers_mut() = parts.headers;
     if !upgrades {
@@ -79,7 +97,13 @@ fn outgoing(parts: Parts, host: &str, path_and_query: &str, body: Body) -> Resul
 
 /// Takes away the headers that are about one connection only.
 fn strip(headers: &mut http::HeaderMap) {
-    for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")] {
+    for name in [
+        CONNECTION,
+        UPGRADE,
+        TRANSFER_ENCODING,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ] {
         headers.remove(name);
     }
 }
@@ -93,7 +117,12 @@ pub(crate) async fn log_error(response: Response<Body>) -> Result<Response<Body>
     let text = beginning(response.into_body()).await;
     Err(match code {
         StatusCode::BAD_REQUEST => Status::bad_request(text).into(),
-        StatusCode::NOT_FOUND => Status::failure(404, edgek_api::status::Reason::NotFound, format!("the server could not find the requested resource ({text})")).into(),
+        StatusCode::NOT_FOUND => Status::failure(
+            404,
+            edgek_api::status::Reason::NotFound,
+            format!("the server could not find the requested resource ({text})"),
+        )
+        .into(),
         _ => Status::internal(text).into(),
     })
 }

@@ -39,7 +39,10 @@ pub(crate) fn answer(server: &Inner, path: &str, query: Query<'_>) -> Option<htt
         }
     }
     if failed {
-        return Some(answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{report}{name} check failed\n")));
+        return Some(answer::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{report}{name} check failed\n"),
+        ));
     }
     if query.get("verbose").is_none() {
         return Some(answer::text(StatusCode::OK, "ok"));

@@ -14,7 +14,11 @@ const EXTRA: &str = "impersonate-extra-";
 const ACCOUNT: &str = "system:serviceaccount:";
 
 /// The user a request acts as: its own, unless its headers name another one that it may impersonate.
-pub(crate) fn impersonate(authorizer: &dyn Authorizer, user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, Rejection> {
+pub(crate) fn impersonate(
+    authorizer: &dyn Authorizer,
+    user: Arc<User>,
+    headers: &HeaderMap,
+) -> Result<Arc<User>, Rejection> {
     let Some(acting) = requested(headers)? else { return Ok(user) };
     let allowed = |resource: &str, subresource: &str, namespace: &str, name: &str| {
         let group = if matches!(resource, "userextras" | "uids") { "authentication.k8s.io" } else { "" };
@@ -29,7 +33,9 @@ pub(crate) fn impersonate(authorizer: &dyn Authorizer, user: Arc<User>, headers:
             field_selector: "",
             label_selector: "",
         };
-        authorize(authorizer, &user, &target).map(drop).map_err(|denied| Rejection::from(forbidden(&user, &target, &denied.reason)))
+        authorize(authorizer, &user, &target)
+            .map(drop)
+            .map_err(|denied| Rejection::from(forbidden(&user, &target, &denied.reason)))
     };
     match acting.name.strip_prefix(ACCOUNT).and_then(|account| account.split_once(':')) {
         Some((namespace, name)) => allowed("serviceaccounts", "", namespace, name)?,
@@ -55,7 +61,8 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
 
 /// The user that the headers ask for.
 fn requested(headers: &HeaderMap) -> Result<Option<User>, Rejection> {
-    let mut acting = User { name: values(headers, "impersonate-user").pop().unwrap_or_default(), ..User::default() };
+    let mut acting =
+        User { name: values(headers, "impersonate-user").pop().unwrap_or_default(), ..User::default() };
     acting.groups = values(headers, "impersonate-group");
     acting.uid = values(headers, "impersonate-uid").pop().unwrap_or_default();
     for (name, value) in headers {
@@ -66,7 +73,10 @@ fn requested(headers: &HeaderMap) -> Result<Option<User>, Rejection> {
     if acting.name.is_empty() {
         let others = !acting.groups.is_empty() || !acting.uid.is_empty() || !acting.extra.is_empty();
         return if others {
-            Err(Status::bad_request("requested impersonation of groups, uids or extra fields without impersonating a user").into())
+            Err(Status::bad_request(
+                "requested impersonation of groups, uids or extra fields without impersonating a user",
+            )
+            .into())
         } else {
             Ok(None)
         };
@@ -75,7 +85,8 @@ fn requested(headers: &HeaderMap) -> Result<Option<User>, Rejection> {
         && acting.groups.is_empty()
         && let Some((namespace, _)) = account.split_once(':')
     {
-        acting.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        acting.groups =
+            vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
     }
     let implied = if acting.name == ANONYMOUS { ALL_UNAUTHENTICATED } else { ALL_AUTHENTICATED };
     if !acting.is_in(ALL_AUTHENTICATED) && !acting.is_in(ALL_UNAUTHENTICATED) {

@@ -129,7 +129,8 @@ fn resource_path(path: &str, _query: &Query<'_>) -> Option<(ResourcePath, Prefix
         _ => (Prefix::None, after),
     };
 
-    let mut found = ResourcePath { group: decode(group), version: decode(version), ..ResourcePath::default() };
+    let mut found =
+        ResourcePath { group: decode(group), version: decode(version), ..ResourcePath::default() };
     let mut after = after;
     if let ("namespaces", below) = split(after) {
         let (namespace, below) = split(below);
@@ -155,7 +156,8 @@ fn split(path: &str) -> (&str, &str) {
 }
 
 fn decode(segment: &str) -> String {
-    crate::query::decode(segment, crate::query::Plus::Literal).map_or_else(|| segment.to_owned(), Cow::into_owned)
+    crate::query::decode(segment, crate::query::Plus::Literal)
+        .map_or_else(|| segment.to_owned(), Cow::into_owned)
 }
 
 fn verb(method: &Method, path: &ResourcePath, query: &Query<'_>) -> &'static str {
@@ -221,16 +223,36 @@ mod tests {
         check("GET", "/api/v1/pods?watch=false", "list /v1 ns= pods name= sub= rest= authorized=");
         check("GET", "/api/v1/watch/pods", "watch /v1 ns= pods name= sub= rest= authorized=");
         check("GET", "/api/v1/namespaces/a", "get /v1 ns=a namespaces name=a sub= rest= authorized=a");
-        check("PUT", "/api/v1/namespaces/a/status", "update /v1 ns=a namespaces name=a sub=status rest= authorized=a");
+        check(
+            "PUT",
+            "/api/v1/namespaces/a/status",
+            "update /v1 ns=a namespaces name=a sub=status rest= authorized=a",
+        );
         check("GET", "/api/v1/namespaces/a/pods/b", "get /v1 ns=a pods name=b sub= rest= authorized=b");
-        check("GET", "/api/v1/namespaces/a/pods/b/proxy/x/y?z=1", "get /v1 ns=a pods name=b sub=proxy rest=/x/y authorized=b");
-        check("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 ns=a deployments name= sub= rest= authorized=");
-        check("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch apps/v1 ns=a deployments name=d sub=scale rest= authorized=d");
+        check(
+            "GET",
+            "/api/v1/namespaces/a/pods/b/proxy/x/y?z=1",
+            "get /v1 ns=a pods name=b sub=proxy rest=/x/y authorized=b",
+        );
+        check(
+            "DELETE",
+            "/apis/apps/v1/namespaces/a/deployments",
+            "deletecollection apps/v1 ns=a deployments name= sub= rest= authorized=",
+        );
+        check(
+            "PATCH",
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "patch apps/v1 ns=a deployments name=d sub=scale rest= authorized=d",
+        );
         check("GET", "/api/v1/nodes/n%3A1", "get /v1 ns= nodes name=n:1 sub= rest= authorized=n:1");
     }
 
     #[test]
     fn a_field_selector_on_the_name_narrows_what_is_authorised() {
-        check("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db", "list /v1 ns=a pods name= sub= rest= authorized=b");
+        check(
+            "GET",
+            "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db",
+            "list /v1 ns=a pods name= sub= rest= authorized=b",
+        );
     }
 }

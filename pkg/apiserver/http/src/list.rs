@@ -24,7 +24,11 @@ use crate::show;
 const CHUNK: usize = 64 * 1024;
 
 /// Answers a list.
-pub(crate) fn list(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) fn list(
+    call: &Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let options = ListOptions::parse(call.query(), resource, &path.namespace, Use::List)?;
     let list = select(call.server, resource, options)?;
@@ -32,11 +36,18 @@ pub(crate) fn list(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource
 }
 
 /// The objects that a list or deletecollection is about.
-pub(crate) fn select(server: &Inner, resource: &Arc<Resource>, options: ListOptions) -> Result<List, Rejection> {
+pub(crate) fn select(
+    server: &Inner,
+    resource: &Arc<Resource>,
+    options: ListOptions,
+) -> Result<List, Rejection> {
     let collection = server.registry.collection(resource).ok_or(Rejection::NoSuchPath)?;
-    let options = StoreOptions { filter: options.filter, limit: options.limit, token: options.token, at: options.at };
+    let options =
+        StoreOptions { filter: options.filter, limit: options.limit, token: options.token, at: options.at };
     collection.list(&options).map_err(|error| match &error {
-        ReadError::ContinueExpired { token } => Rejection::Continue(Box::new(read_error(&error)), token.clone()),
+        ReadError::ContinueExpired { token } => {
+            Rejection::Continue(Box::new(read_error(&error)), token.clone())
+        }
         _ => read_error(&error).into(),
     })
 }
@@ -45,7 +56,9 @@ pub(crate) fn select(server: &Inner, resource: &Arc<Resource>, options: ListOpti
 pub(crate) fn read_error(error: &ReadError) -> Status {
     let text = error.to_string();
     match error {
-        ReadError::TooOld { .. } | ReadError::ListExpired | ReadError::ContinueExpired { .. } => Status::expired(text),
+        ReadError::TooOld { .. } | ReadError::ListExpired | ReadError::ContinueExpired { .. } => {
+            Status::expired(text)
+        }
         ReadError::TooLarge { .. } => Status::timeout(&text, 1).with_causes(vec![Cause {
             reason: "ResourceVersionTooLarge".into(),
             message: "Too large resource version".into(),
@@ -105,7 +118,10 @@ impl http_body::Body for JsonList {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(self.chunk().map(|chunk| Ok(Frame::data(chunk))))
     }
 

@@ -43,7 +43,12 @@ pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
 pub struct PeerAddress(pub SocketAddr);
 
 /// Accepts connections until `scope` is cancelled. Without `tls` it speaks plain HTTP: for tests on loopback.
-pub(crate) async fn serve(server: Arc<Inner>, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, scope: Scope) {
+pub(crate) async fn serve(
+    server: Arc<Inner>,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    scope: Scope,
+) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
@@ -90,7 +95,8 @@ impl Connection {
         match handshake {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
+                let certificates =
+                    certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
                 self.converse(TokioIo::new(stream), PeerCertificates(certificates)).await;
             }
             Ok(Err(error)) => debug!(address = %self.address, %error, "TLS handshake failed"),
@@ -103,7 +109,11 @@ impl Connection {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let mut builder = Builder::new(ScopeExecutor(self.scope.clone()));
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -8,7 +8,8 @@ use crate::error::Rejection;
 use crate::query::Query;
 
 /// The formats objects are read and written in, in upstream's order.
-pub(crate) const MEDIA_TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+pub(crate) const MEDIA_TYPES: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const STREAM_TYPES: [&str; 3] = [
     "application/json;stream=watch",
     "application/yaml;stream=watch",
@@ -101,7 +102,9 @@ impl Accept {
             Some(asked) => matches!(&*asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
             // People read what these fetch.
             None => headers.get(USER_AGENT).is_some_and(|agent| {
-                ["curl", "Wget", "Mozilla/5.0"].iter().any(|human| agent.as_bytes().starts_with(human.as_bytes()))
+                ["curl", "Wget", "Mozilla/5.0"]
+                    .iter()
+                    .any(|human| agent.as_bytes().starts_with(human.as_bytes()))
             }),
         };
         let mut clauses: Vec<Clause> = Vec::new();
@@ -110,7 +113,11 @@ impl Accept {
             if !matches!(value, "" | "application/json" | "*/*") {
                 clauses.extend(value.split(',').filter(|clause| !clause.trim().is_empty()).map(clause));
             } else if !value.is_empty() {
-                clauses.push(Clause { media_type: MEDIA_TYPES[0].to_owned(), quality: 1000, ..Clause::default() });
+                clauses.push(Clause {
+                    media_type: MEDIA_TYPES[0].to_owned(),
+                    quality: 1000,
+                    ..Clause::default()
+                });
             }
         }
         clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
@@ -134,13 +141,18 @@ impl Accept {
 
     /// How an error is to be written: it always can be.
     pub(crate) fn error(&self) -> Output {
-        self.choose(true).map_or(Output { pretty: self.pretty, ..Output::default() }, |output| Output { view: View::Whole, ..output })
+        self.choose(true).map_or(Output { pretty: self.pretty, ..Output::default() }, |output| Output {
+            view: View::Whole,
+            ..output
+        })
     }
 
     /// The version of aggregated discovery the client prefers to the legacy one (`v2`).
     pub(crate) fn aggregated_discovery(&self) -> Option<&str> {
         let first = self.clauses.iter().find(|clause| Format::of(&clause.media_type).is_some())?;
-        let aggregated = first.group == "apidiscovery.k8s.io" && first.kind == "APIGroupDiscoveryList" && first.version == "v2";
+        let aggregated = first.group == "apidiscovery.k8s.io"
+            && first.kind == "APIGroupDiscoveryList"
+            && first.version == "v2";
         aggregated.then_some(first.version.as_str())
     }
 
@@ -157,8 +169,14 @@ impl Accept {
             let format = Format::of(&clause.media_type)?;
             let view = match (clause.kind.as_str(), clause.group.as_str(), clause.version.as_str()) {
                 ("", "", "") => View::Whole,
-                ("Table", "meta.k8s.io", "v1" | "v1beta1") if views && format != Format::Protobuf => View::Table,
-                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") if views => View::Metadata,
+                ("Table", "meta.k8s.io", "v1" | "v1beta1") if views && format != Format::Protobuf => {
+                    View::Table
+                }
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1")
+                    if views =>
+                {
+                    View::Metadata
+                }
                 _ => return None,
             };
             Some(Output { format, view, pretty: self.pretty || clause.pretty })
@@ -168,7 +186,11 @@ impl Accept {
 
 fn clause(text: &str) -> Clause {
     let mut parts = text.split(';').map(str::trim);
-    let mut clause = Clause { media_type: parts.next().unwrap_or_default().to_ascii_lowercase(), quality: 1000, ..Clause::default() };
+    let mut clause = Clause {
+        media_type: parts.next().unwrap_or_default().to_ascii_lowercase(),
+        quality: 1000,
+        ..Clause::default()
+    };
     for parameter in parts {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = value.trim_matches('"');
@@ -224,10 +246,19 @@ mod tests {
         check("*/*", Some((Format::Json, View::Whole)));
         check("application/json", Some((Format::Json, View::Whole)));
         check("application/vnd.kubernetes.protobuf,application/json", Some((Format::Protobuf, View::Whole)));
-        check("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Format::Json, View::Table)));
-        check("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json", Some((Format::Json, View::Whole)));
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            Some((Format::Json, View::Table)),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
+            Some((Format::Json, View::Whole)),
+        );
         check("application/json;q=0.5,application/yaml", Some((Format::Yaml, View::Whole)));
-        check("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Format::Json, View::Metadata)));
+        check(
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            Some((Format::Json, View::Metadata)),
+        );
         check("application/json;as=Unheard;g=of;v=v1", None);
         check("text/html", None);
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use edgek_api::resource::Resource;
 use edgek_api::status::{About, Status};
-use edgek_apiserver_admission::{DryRun, Lookup};
 use edgek_apiserver_admission::fields::Fields;
+use edgek_apiserver_admission::{DryRun, Lookup};
 use edgek_apiserver_authz::Authorized;
 use edgek_apiserver_registry::Key;
 use http::{Response, StatusCode};
@@ -23,7 +23,11 @@ use crate::server::Inner;
 use crate::{answer, rest, subresource};
 
 /// Answers a request for a subresource that a node serves.
-pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn call(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     if call.query().get("dryRun").is_some() {
         return Err(Status::bad_request("dryRun is not supported").into());
     }
@@ -52,7 +56,12 @@ pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Res
 }
 
 /// Admission also judges who connects to what.
-async fn admit(server: &Inner, authorized: &Authorized, key: &Key<'_>, subresource: &str) -> Result<(), Rejection> {
+async fn admit(
+    server: &Inner,
+    authorized: &Authorized,
+    key: &Key<'_>,
+    subresource: &str,
+) -> Result<(), Rejection> {
     let admission = server.admission.admit(authorized, DryRun::No);
     server.registry.connect(&admission, key, subresource).await?;
     Ok(())
@@ -62,9 +71,17 @@ async fn admit(server: &Inner, authorized: &Authorized, key: &Key<'_>, subresour
 fn kubelet(pod: &Value, path_and_query: String) -> Result<Destination, Rejection> {
     let node = pod.text("spec.nodeName");
     if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", pod.text("metadata.name"))).into());
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            pod.text("metadata.name")
+        ))
+        .into());
     }
-    Ok(Destination { target: Target::Kubelet { node: node.to_owned() }, host: node.to_owned(), path_and_query })
+    Ok(Destination {
+        target: Target::Kubelet { node: node.to_owned() },
+        host: node.to_owned(),
+        path_and_query,
+    })
 }
 
 /// The container that is meant: the one named, or the only one.
@@ -85,10 +102,15 @@ fn container(pod: &Value, named: &str) -> Result<String, Rejection> {
     }
     match pod.items("spec.containers") {
         [only] => Ok(only.text("name").to_owned()),
-        [] => Err(Status::bad_request(format!("a container name must be specified for pod {pod_name}")).into()),
+        [] => {
+            Err(Status::bad_request(format!("a container name must be specified for pod {pod_name}")).into())
+        }
         _ => {
             let names = all().collect::<Vec<_>>().join(" ");
-            Err(Status::bad_request(format!("a container name must be specified for pod {pod_name}, choose one of: [{names}]")).into())
+            Err(Status::bad_request(format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{names}]"
+            ))
+            .into())
         }
     }
 }
@@ -120,7 +142,11 @@ fn encode(text: &str) -> String {
     encoded
 }
 
-async fn log(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn log(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let pod = subresource::decoded(&call, path, resource)?;
     let query = call.query();
     check_log_options(query)?;
@@ -141,7 +167,8 @@ async fn log(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> R
         }
     }
     let query = if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) };
-    let destination = kubelet(&pod, format!("/containerLogs/{}/{}/{container}{query}", path.namespace, path.name))?;
+    let destination =
+        kubelet(&pod, format!("/containerLogs/{}/{}/{container}{query}", path.namespace, path.name))?;
     let server = call.server.clone();
     log_error(forward(&server, destination, call.parts, call.body).await?).await
 }
@@ -159,7 +186,10 @@ fn check_log_options(query: Query<'_>) -> Result<(), Rejection> {
         }
     }
     if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
-        problems.forbidden(&edgek_api::field::Path::Root(""), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        problems.forbidden(
+            &edgek_api::field::Path::Root(""),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        );
     }
     if problems.is_empty() {
         return Ok(());
@@ -187,14 +217,23 @@ fn proxied(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Re
     let object = object(call.server, &key)?;
     if resource.plural == "nodes" {
         let node = name.to_owned();
-        return Ok(Destination { target: Target::Kubelet { node: node.clone() }, host: node, path_and_query });
+        return Ok(Destination {
+            target: Target::Kubelet { node: node.clone() },
+            host: node,
+            path_and_query,
+        });
     }
-    let (host, port) = if resource.plural == "pods" { pod_address(&object, port)? } else { service_address(call.server, &object, port)? };
+    let (host, port) = if resource.plural == "pods" {
+        pod_address(&object, port)?
+    } else {
+        service_address(call.server, &object, port)?
+    };
     Ok(Destination { host: format!("{host}:{port}"), target: Target::Tcp { host, port }, path_and_query })
 }
 
 fn object(server: &Inner, key: &Key<'_>) -> Result<Value, Rejection> {
-    let entry = server.registry.get(key).ok_or_else(|| Status::not_found(About::object(key.resource, key.name)))?;
+    let entry =
+        server.registry.get(key).ok_or_else(|| Status::not_found(About::object(key.resource, key.name)))?;
     serde_json::from_slice(entry.bytes()).map_err(|error| Status::internal(error).into())
 }
 
@@ -205,7 +244,9 @@ fn name_and_port(text: &str) -> Result<(&str, &str), Rejection> {
         [name] => Ok((name, "")),
         [name, port] => Ok((name, port)),
         ["http" | "", name, port] => Ok((name, port)),
-        _ => Err(Status::bad_request(format!("invalid proxy request {text:?}: only http is supported")).into()),
+        _ => {
+            Err(Status::bad_request(format!("invalid proxy request {text:?}: only http is supported")).into())
+        }
     }
 }
 
@@ -214,12 +255,24 @@ fn pod_address(pod: &Value, port: &str) -> Result<(String, u16), Rejection> {
     if ip.is_empty() {
         return Err(Status::service_unavailable("address not allowed").into());
     }
-    let first = || pod.items("spec.containers").iter().flat_map(|container| container.items("ports")).find_map(|port| port.number("containerPort"));
+    let first = || {
+        pod.items("spec.containers")
+            .iter()
+            .flat_map(|container| container.items("ports"))
+            .find_map(|port| port.number("containerPort"))
+    };
     let named = || {
         let ports = pod.items("spec.containers").iter().flat_map(|container| container.items("ports"));
-        ports.into_iter().find(|candidate| candidate.text("name") == port).and_then(|port| port.number("containerPort"))
+        ports
+            .into_iter()
+            .find(|candidate| candidate.text("name") == port)
+            .and_then(|port| port.number("containerPort"))
     };
-    let number = if port.is_empty() { first().unwrap_or(80) } else { port.parse().ok().or_else(named).unwrap_or_default() };
+    let number = if port.is_empty() {
+        first().unwrap_or(80)
+    } else {
+        port.parse().ok().or_else(named).unwrap_or_default()
+    };
     match u16::try_from(number) {
         Ok(number) if number > 0 => Ok((ip.to_owned(), number)),
         _ => Err(Status::bad_request(format!("invalid port {port:?}")).into()),
@@ -229,20 +282,38 @@ fn pod_address(pod: &Value, port: &str) -> Result<(String, u16), Rejection> {
 /// One ready endpoint of a service, by the name or number of one of its ports.
 fn service_address(server: &Inner, service: &Value, port: &str) -> Result<(String, u16), Rejection> {
     let name = service.text("metadata.name");
-    let unavailable = || Rejection::from(Status::service_unavailable(format!("no endpoints available for service {name:?}")));
+    let unavailable = || {
+        Rejection::from(Status::service_unavailable(format!("no endpoints available for service {name:?}")))
+    };
     let ports = service.items("spec.ports");
     let wanted = ports.iter().find(|candidate| {
-        (port.is_empty() && ports.len() == 1) || candidate.text("name") == port || candidate.number("port").is_some_and(|number| number.to_string() == port)
+        (port.is_empty() && ports.len() == 1)
+            || candidate.text("name") == port
+            || candidate.number("port").is_some_and(|number| number.to_string() == port)
     });
-    let wanted = wanted.ok_or_else(|| Status::service_unavailable(format!("no service port {port:?} found for service {name:?}")))?;
-    for slice in server.registry.lookup().list("discovery.k8s.io", "endpointslices", service.text("metadata.namespace")) {
+    let wanted = wanted.ok_or_else(|| {
+        Status::service_unavailable(format!("no service port {port:?} found for service {name:?}"))
+    })?;
+    for slice in server.registry.lookup().list(
+        "discovery.k8s.io",
+        "endpointslices",
+        service.text("metadata.namespace"),
+    ) {
         if slice.at("metadata.labels").get("kubernetes.io/service-name").is_none_or(|owner| owner != name) {
             continue;
         }
-        let number = slice.items("ports").iter().find(|port| port.text("name") == wanted.text("name")).and_then(|port| port.number("port"));
-        let ready = slice.items("endpoints").iter().find(|endpoint| endpoint.at("conditions.ready") != &Value::Bool(false));
+        let number = slice
+            .items("ports")
+            .iter()
+            .find(|port| port.text("name") == wanted.text("name"))
+            .and_then(|port| port.number("port"));
+        let ready = slice
+            .items("endpoints")
+            .iter()
+            .find(|endpoint| endpoint.at("conditions.ready") != &Value::Bool(false));
         let address = ready.and_then(|endpoint| endpoint.items("addresses").first()).and_then(Value::as_str);
-        if let (Some(address), Some(number)) = (address, number.and_then(|number| u16::try_from(number).ok())) {
+        if let (Some(address), Some(number)) = (address, number.and_then(|number| u16::try_from(number).ok()))
+        {
             return Ok((address.to_owned(), number));
         }
     }
@@ -265,14 +336,21 @@ mod tests {
             Err(Rejection::Status(status)) => status.message,
             _ => panic!("accepted"),
         };
-        assert_eq!(message(container(&two, "")), "a container name must be specified for pod p, choose one of: [i a b]");
+        assert_eq!(
+            message(container(&two, "")),
+            "a container name must be specified for pod p, choose one of: [i a b]"
+        );
         assert_eq!(message(container(&one, "x")), "container x is not valid for pod p");
     }
 
     #[test]
     fn the_kubelet_reads_its_own_names_of_streams() {
-        let query = Query::new("container=a&stdin=true&stdout=true&tty=true&command=sh&command=-c&command=echo+hi");
-        assert_eq!(stream_query(query, "exec"), "?input=1&output=1&tty=1&command=sh&command=-c&command=echo%20hi");
+        let query =
+            Query::new("container=a&stdin=true&stdout=true&tty=true&command=sh&command=-c&command=echo+hi");
+        assert_eq!(
+            stream_query(query, "exec"),
+            "?input=1&output=1&tty=1&command=sh&command=-c&command=echo%20hi"
+        );
         assert_eq!(stream_query(query, "attach"), "?input=1&output=1&tty=1");
     }
 }

@@ -32,14 +32,21 @@ pub(crate) struct ListOptions {
 
 impl ListOptions {
     /// Reads the options of a list, watch or deletecollection in a namespace (empty for all).
-    pub(crate) fn parse(query: Query<'_>, resource: &Resource, namespace: &str, use_: Use) -> Result<Self, Rejection> {
+    pub(crate) fn parse(
+        query: Query<'_>,
+        resource: &Resource,
+        namespace: &str,
+        use_: Use,
+    ) -> Result<Self, Rejection> {
         let text = |name: &str| query.get(name).unwrap_or_default().into_owned();
         let bad = |error: &dyn std::fmt::Display| Rejection::from(Status::bad_request(error.to_string()));
         let labels = label::Selector::parse(&text("labelSelector")).map_err(|error| bad(&error))?;
         let fields = field::Selector::parse(&text("fieldSelector"), resource).map_err(|error| bad(&error))?;
-        let (version, matching, token) = (text("resourceVersion"), text("resourceVersionMatch"), text("continue"));
+        let (version, matching, token) =
+            (text("resourceVersion"), text("resourceVersionMatch"), text("continue"));
         check(&matching, &version, &token, query.get("sendInitialEvents").is_some(), use_)?;
-        let bookmarks = if query.is_set("allowWatchBookmarks") { Bookmarks::Allowed } else { Bookmarks::None };
+        let bookmarks =
+            if query.is_set("allowWatchBookmarks") { Bookmarks::Allowed } else { Bookmarks::None };
         let limit = number(query, "limit")?.and_then(|limit| usize::try_from(limit).ok());
         let seconds = number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
         Ok(Self {
@@ -73,16 +80,26 @@ fn number(query: Query<'_>, name: &str) -> Result<Option<i64>, Rejection> {
 }
 
 /// The rules of `ValidateListOptions`.
-fn check(version_match: &str, version: &str, next: &str, initial_events: bool, use_: Use) -> Result<(), Rejection> {
+fn check(
+    version_match: &str,
+    version: &str,
+    next: &str,
+    initial_events: bool,
+    use_: Use,
+) -> Result<(), Rejection> {
     let mut problems = ErrorList::default();
     let path = Path::Root("resourceVersionMatch");
     if use_ == Use::Watch {
         if initial_events && version_match != "NotOlderThan" {
-            problems.forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            problems
+                .forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
         }
         if !version_match.is_empty() {
             if !initial_events {
-                problems.forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                problems.forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if version_match != "NotOlderThan" {
                 problems.not_supported(&path, version_match, &["NotOlderThan"]);
@@ -94,7 +111,8 @@ fn check(version_match: &str, version: &str, next: &str, initial_events: bool, u
     } else {
         if !version_match.is_empty() {
             if version.is_empty() {
-                problems.forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                problems
+                    .forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
             }
             if !next.is_empty() {
                 problems.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
@@ -103,7 +121,10 @@ fn check(version_match: &str, version: &str, next: &str, initial_events: bool, u
                 problems.not_supported(&path, version_match, &["Exact", "NotOlderThan", ""]);
             }
             if version_match == "Exact" && version == "0" {
-                problems.forbidden(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                problems.forbidden(
+                    &path,
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
             }
         }
         if initial_events {
@@ -147,7 +168,11 @@ impl WriteOptions {
             "Strict" => Unknown::Strict,
             "" | "Warn" => Unknown::Warn,
             other => {
-                problems.not_supported(&Path::Root("fieldValidation"), other, &["", "Ignore", "Strict", "Warn"]);
+                problems.not_supported(
+                    &Path::Root("fieldValidation"),
+                    other,
+                    &["", "Ignore", "Strict", "Warn"],
+                );
                 Unknown::Warn
             }
         };

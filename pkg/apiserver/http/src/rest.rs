@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use edgek_api::json::Unknown;
+use edgek_api::patch;
 use edgek_api::resource::Resource;
 use edgek_api::status::{About, Status};
 use edgek_apiserver_admission::DryRun;
-use edgek_api::patch;
 use edgek_apiserver_registry::{DeleteOptions, Deletion, Key, Part, Patch, Replace, Stored, Updated};
 use http::{Response, StatusCode};
 
@@ -19,9 +19,14 @@ use crate::route::{Call, method_not_allowed};
 use crate::{answer, decode, list, show, subresource, watch};
 
 /// Answers a request of the resource API.
-pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn call(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let named = !path.name.is_empty();
-    let in_namespace = !path.namespace.is_empty() && !(resource.group.is_empty() && resource.plural == "namespaces");
+    let in_namespace =
+        !path.namespace.is_empty() && !(resource.group.is_empty() && resource.plural == "namespaces");
     // A path that puts a cluster-scoped object into a namespace, or a namespaced one into none, is none of ours.
     if in_namespace != resource.namespaced && (in_namespace || named) {
         return Err(Rejection::NoSuchPath);
@@ -30,7 +35,8 @@ pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Res
         return subresource::call(call, path, resource).await;
     }
     let verb = call.info.verb;
-    if !resource.serves(verb) {
+    let on_object = matches!(verb, "get" | "update" | "patch" | "delete");
+    if !resource.serves(verb) || on_object != (named && verb != "watch") {
         return Err(method_not_allowed());
     }
     if !resource.is_stored() {
@@ -65,7 +71,11 @@ fn get(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result
     Ok(show::object(call.server, StatusCode::OK, resource, &entry.into(), output))
 }
 
-async fn create(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn create(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let format = body_format(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query(), "CreateOptions")?;
@@ -74,11 +84,19 @@ async fn create(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     decoded.warnings.into_iter().for_each(|warning| admission.warn(warning));
     let stored = call.server.registry.create(&admission, key(path, resource), decoded.value).await?;
-    Ok(answer::warn(show::object(call.server, StatusCode::CREATED, resource, &stored, output), admission.take_warnings()))
+    Ok(answer::warn(
+        show::object(call.server, StatusCode::CREATED, resource, &stored, output),
+        admission.take_warnings(),
+    ))
 }
 
 /// A PUT of an object or of one of its parts.
-pub(crate) async fn update(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>, part: Part) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn update(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+    part: Part,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let format = body_format(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query(), "UpdateOptions")?;
@@ -86,12 +104,18 @@ pub(crate) async fn update(call: Call<'_>, path: &ResourcePath, resource: &Arc<R
     let decoded = decode::body(&bytes, format, &call.server.expected(resource.gvk())?, options.unknown)?;
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     decoded.warnings.into_iter().for_each(|warning| admission.warn(warning));
-    let updated = call.server.registry.update(&admission, key(path, resource), part, &Replace(decoded.value)).await?;
+    let updated =
+        call.server.registry.update(&admission, key(path, resource), part, &Replace(decoded.value)).await?;
     Ok(answer::warn(changed(call.server, resource, updated, output), admission.take_warnings()))
 }
 
 /// A PATCH of an object or of one of its parts.
-pub(crate) async fn patch(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>, part: Part) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn patch(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+    part: Part,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let options = WriteOptions::parse(call.query(), "PatchOptions")?;
     let kind = patch_kind(&call.parts.headers)?;
@@ -111,10 +135,16 @@ pub(crate) async fn patch(call: Call<'_>, path: &ResourcePath, resource: &Arc<Re
 
 /// The format of a patch.
 pub(crate) fn patch_kind(headers: &http::HeaderMap) -> Result<patch::Kind, Rejection> {
-    patch::Kind::from_content_type(&media_type(headers)).ok_or_else(|| Status::unsupported_media_type(&patch::CONTENT_TYPES).into())
+    patch::Kind::from_content_type(&media_type(headers))
+        .ok_or_else(|| Status::unsupported_media_type(&patch::CONTENT_TYPES).into())
 }
 
-fn changed(server: &crate::server::Inner, resource: &Arc<Resource>, updated: Updated, output: Output) -> Response<Body> {
+fn changed(
+    server: &crate::server::Inner,
+    resource: &Arc<Resource>,
+    updated: Updated,
+    output: Output,
+) -> Response<Body> {
     let code = match &updated {
         Updated::Changed(_) => StatusCode::OK,
         Updated::Created(_) => StatusCode::CREATED,
@@ -138,13 +168,19 @@ fn dry_run(options: &DeleteOptions) -> DryRun {
     if options.dry_run { DryRun::All } else { DryRun::No }
 }
 
-async fn delete(mut call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn delete(
+    mut call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let options = read_delete_options(&mut call).await?;
     let admission = call.server.admission.admit(call.authorized, dry_run(&options));
     let deletion = call.server.registry.delete(&admission, key(path, resource), &options).await?;
     let response = match deletion {
-        Deletion::Gone(stored) | Deletion::Ending(stored) => show::object(call.server, StatusCode::OK, resource, &stored, output),
+        Deletion::Gone(stored) | Deletion::Ending(stored) => {
+            show::object(call.server, StatusCode::OK, resource, &stored, output)
+        }
         Deletion::Status(subject) => {
             let about = About { group: &subject.group, resource: &subject.kind, name: &subject.name };
             answer::status(&Status::success(about, &subject.uid), call.accept)
@@ -153,7 +189,11 @@ async fn delete(mut call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource
     Ok(answer::warn(response, admission.take_warnings()))
 }
 
-async fn delete_collection(mut call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn delete_collection(
+    mut call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let list_options = ListOptions::parse(call.query(), resource, &path.namespace, Use::List)?;
     let options = read_delete_options(&mut call).await?;
@@ -170,7 +210,11 @@ async fn delete_collection(mut call: Call<'_>, path: &ResourcePath, resource: &A
 }
 
 /// An object of the cache that a request for a part of it needs.
-pub(crate) fn existing(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Stored, Rejection> {
+pub(crate) fn existing(
+    call: &Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Stored, Rejection> {
     match call.server.registry.get(&key(path, resource)) {
         Some(entry) => Ok(entry.into()),
         None => Err(Status::not_found(About::object(resource, &path.name)).into()),

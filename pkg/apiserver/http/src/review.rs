@@ -19,11 +19,16 @@ use crate::server::Inner;
 use crate::{answer, subresource};
 
 /// Answers a review.
-pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn call(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.plain()?;
     let expected = call.server.expected(resource.gvk())?;
     let (server, user) = (call.server, call.authorized.user().clone());
-    let (mut review, _) = subresource::read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
+    let (mut review, _) =
+        subresource::read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
     let status = match &*resource.plural {
         "tokenreviews" => token(server, &review).await?,
         "selfsubjectreviews" => json!({"userInfo": user_info(&user)}),
@@ -31,7 +36,11 @@ pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Res
         "subjectaccessreviews" => access(server, &subject(&review)?, review.at("spec"))?,
         "localsubjectaccessreviews" => {
             if review.text("spec.resourceAttributes.namespace") != path.namespace {
-                return Err(Status::bad_request(format!("spec.resourceAttributes.namespace must match namespace: {}", path.namespace)).into());
+                return Err(Status::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {}",
+                    path.namespace
+                ))
+                .into());
             }
             access(server, &subject(&review)?, review.at("spec"))?
         }
@@ -58,9 +67,15 @@ async fn token(server: &Inner, review: &Value) -> Result<Value, Rejection> {
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication").into());
     }
-    let audiences: Vec<String> = review.items("spec.audiences").iter().filter_map(|audience| audience.as_str().map(ToOwned::to_owned)).collect();
+    let audiences: Vec<String> = review
+        .items("spec.audiences")
+        .iter()
+        .filter_map(|audience| audience.as_str().map(ToOwned::to_owned))
+        .collect();
     Ok(match server.authenticator.authenticate_token(token, &audiences).await {
-        Ok((user, audiences)) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
         Err(error) => json!({"authenticated": false, "user": {}, "error": error.to_string()}),
     })
 }
@@ -68,17 +83,35 @@ async fn token(server: &Inner, review: &Value) -> Result<Value, Rejection> {
 /// The user a review is about.
 fn subject(review: &Value) -> Result<User, Rejection> {
     let spec = review.at("spec");
-    let texts = |value: &Value| value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(ToOwned::to_owned)).collect::<Vec<_>>();
+    let texts = |value: &Value| {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|item| item.as_str().map(ToOwned::to_owned))
+            .collect::<Vec<_>>()
+    };
     let user = User {
         name: spec.text("user").to_owned(),
         uid: spec.text("uid").to_owned(),
         groups: texts(spec.at("groups")),
-        extra: spec.entries("extra").map(|(key, values)| (key.clone(), texts(values))).collect::<BTreeMap<_, _>>(),
+        extra: spec
+            .entries("extra")
+            .map(|(key, values)| (key.clone(), texts(values)))
+            .collect::<BTreeMap<_, _>>(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let mut problems = edgek_api::field::ErrorList::default();
-        problems.invalid(&edgek_api::field::Path::Root("spec.user"), "", "at least one of user or group must be specified");
-        let about = edgek_api::status::About { group: "authorization.k8s.io", resource: "SubjectAccessReview", name: "" };
+        problems.invalid(
+            &edgek_api::field::Path::Root("spec.user"),
+            "",
+            "at least one of user or group must be specified",
+        );
+        let about = edgek_api::status::About {
+            group: "authorization.k8s.io",
+            resource: "SubjectAccessReview",
+            name: "",
+        };
         return Err(Status::invalid(about, &problems).into());
     }
     Ok(user)
@@ -100,7 +133,10 @@ fn access(server: &Inner, user: &User, spec: &Value) -> Result<Value, Rejection>
         },
         (true, false) => Target::NonResource { verb: path.text("verb"), path: path.text("path") },
         _ => {
-            return Err(Status::bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified").into());
+            return Err(Status::bad_request(
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            )
+            .into());
         }
     };
     let (allowed, denied, reason) = match server.authorizer.authorize(&Attributes { user, target: &target }) {

@@ -47,7 +47,8 @@ impl Inner {
     /// What a body of one of the options of `meta.k8s.io/v1` looks like.
     pub(crate) fn expected_meta(&self, kind: &'static str) -> Result<Expected, Rejection> {
         let gvk = GroupVersionKind { group: "meta.k8s.io".into(), version: "v1".into(), kind: kind.into() };
-        let type_id = self.schema.by_kind("meta.k8s.io", "v1", kind).or_else(|| self.schema.by_kind("", "v1", kind));
+        let type_id =
+            self.schema.by_kind("meta.k8s.io", "v1", kind).or_else(|| self.schema.by_kind("", "v1", kind));
         type_id
             .map(|type_id| Expected { schema: self.schema, type_id, gvk })
             .ok_or_else(|| Status::internal(format!("no type is known for {kind}")).into())
@@ -61,13 +62,19 @@ pub(crate) fn method_not_allowed() -> Rejection {
 }
 
 /// Answers an authorised request.
-pub(crate) fn route<'a>(call: Call<'a>) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Rejection>> + Send + 'a>> {
+pub(crate) fn route<'a>(
+    call: Call<'a>,
+) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Rejection>> + Send + 'a>> {
     Box::pin(dispatch(call))
 }
 
 async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
     if let Some(path) = &call.info.resource {
-        let resource = call.server.catalog.find(&path.group, &path.version, &path.resource).ok_or(Rejection::NoSuchPath)?;
+        let resource = call
+            .server
+            .catalog
+            .find(&path.group, &path.version, &path.resource)
+            .ok_or(Rejection::NoSuchPath)?;
         return rest::call(call, path, resource).await;
     }
     let path = call.info.path.as_str();
@@ -76,7 +83,11 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
         return Ok(response);
     }
     if path.trim_end_matches('/') == "/metrics" && reads {
-        return Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", edgek_base_telemetry::metrics::render()));
+        return Ok(answer::bytes(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            edgek_base_telemetry::metrics::render(),
+        ));
     }
     let ask = documents::Ask { accept: call.accept, headers: &call.parts.headers, query: call.query() };
     match documents::answer(call.server, path, &ask) {

@@ -79,7 +79,7 @@ impl Inner {
 impl Server {
     /// A server with the built-in admission plugins.
     pub fn new(parts: Parts) -> Self {
-        let registry = Registry::new(parts.store, parts.catalog, parts.services);
+        let registry = Registry::new(parts.store, parts.catalog, parts.schema, parts.services);
         let lookup: Arc<dyn Lookup> = Arc::new(registry.lookup());
         Self(Arc::new(Inner {
             registry,

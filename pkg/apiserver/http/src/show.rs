@@ -22,7 +22,13 @@ use crate::server::Inner;
 use crate::table::{self, Header};
 
 /// An object as it is stored.
-pub(crate) fn object(server: &Inner, code: StatusCode, resource: &Resource, stored: &Stored, output: Output) -> Response<Body> {
+pub(crate) fn object(
+    server: &Inner,
+    code: StatusCode,
+    resource: &Resource,
+    stored: &Stored,
+    output: Output,
+) -> Response<Body> {
     if output == Output::default() {
         // The common case: the bytes are the answer.
         return answer::bytes(code, Format::Json.media_type(), stored.0.clone());
@@ -30,7 +36,9 @@ pub(crate) fn object(server: &Inner, code: StatusCode, resource: &Resource, stor
     let value = parse(&stored.0);
     match output.view {
         View::Whole => answer::value(code, &value, server.schema, Some(resource.type_id), output),
-        View::Table => answer::document(&table::of(resource, std::slice::from_ref(&value), Header::Columns), output),
+        View::Table => {
+            answer::document(&table::of(resource, std::slice::from_ref(&value), Header::Columns), output)
+        }
         View::Metadata => metadata_answer(server, code, &metadata(&value), output),
     }
 }
@@ -76,7 +84,8 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
                 next: list.token.clone().unwrap_or_default(),
                 remaining: list.remaining.and_then(|remaining| i64::try_from(remaining).ok()),
             };
-            let items: Vec<Vec<u8>> = list.items.iter().map(|object| message(server, resource, object)).collect();
+            let items: Vec<Vec<u8>> =
+                list.items.iter().map(|object| message(server, resource, object)).collect();
             let body = protobuf::list(&version, &resource.list_kind, &meta, items.iter().map(Vec::as_slice));
             answer::bytes(StatusCode::OK, Format::Protobuf.media_type(), body)
         }
@@ -92,7 +101,8 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
             answer::document(&table, output)
         }
         (View::Metadata, ..) => {
-            let items: Vec<Value> = list.items.iter().map(|object| metadata(&parse(object.bytes()))).collect();
+            let items: Vec<Value> =
+                list.items.iter().map(|object| metadata(&parse(object.bytes()))).collect();
             let value = json!({
                 "apiVersion": "meta.k8s.io/v1", "items": items, "kind": "PartialObjectMetadataList", "metadata": list_meta(&list),
             });

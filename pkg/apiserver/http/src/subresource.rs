@@ -24,7 +24,11 @@ use crate::route::{Call, method_not_allowed};
 use crate::{answer, decode, node, review};
 
 /// Answers a request for a subresource.
-pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn call(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let subresource = resource.subresource(&path.subresource).ok_or(Rejection::NoSuchPath)?;
     let verb = call.info.verb;
     if !subresource.serves(verb) {
@@ -58,17 +62,29 @@ pub(crate) async fn call(call: Call<'_>, path: &ResourcePath, resource: &Arc<Res
 }
 
 /// Answers a request for a resource that is never stored.
-pub(crate) async fn virtual_resource(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) async fn virtual_resource(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     match (&*resource.group, &*resource.plural, call.info.verb) {
         ("", "bindings", "create") => {
-            let (binding, dry_run) = read(&call.server.expected(resource.gvk())?, call.parts.headers.clone(), call.query_text(), call.body).await?;
+            let (binding, dry_run) = read(
+                &call.server.expected(resource.gvk())?,
+                call.parts.headers.clone(),
+                call.query_text(),
+                call.body,
+            )
+            .await?;
             let pods = call.server.catalog.find("", "v1", "pods").ok_or(Rejection::NoSuchPath)?;
             let admission = call.server.admission.admit(call.authorized, dry_run);
             let pod = Key { resource: pods, namespace: &path.namespace, name: binding.text("metadata.name") };
             call.server.registry.bind(&admission, pod, &binding).await?;
             Ok(created(call.accept))
         }
-        ("authentication.k8s.io" | "authorization.k8s.io", _, "create") => review::call(call, path, resource).await,
+        ("authentication.k8s.io" | "authorization.k8s.io", _, "create") => {
+            review::call(call, path, resource).await
+        }
         _ => Err(Rejection::NoSuchPath),
     }
 }
@@ -109,12 +125,20 @@ pub(crate) fn show(call: &Call<'_>, code: StatusCode, value: &Value, output: Out
 }
 
 /// The object of a path, with its resource version.
-pub(crate) fn decoded(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Value, Rejection> {
+pub(crate) fn decoded(
+    call: &Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Value, Rejection> {
     let stored = existing(call, path, resource)?;
     serde_json::from_slice(&stored.0).map_err(|error| Status::internal(error).into())
 }
 
-async fn write_scale(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn write_scale(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.plain()?;
     let patches = call.info.verb == "patch";
     let options = WriteOptions::parse(call.query(), if patches { "PatchOptions" } else { "UpdateOptions" })?;
@@ -126,12 +150,22 @@ async fn write_scale(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resourc
     let key = key(path, resource);
     let updated = if patches {
         let kind = rest::patch_kind(&headers)?;
-        let change = Patch { kind, body: &bytes, schema: expected.schema, type_id: expected.type_id, unknown: options.unknown, admission: &admission };
+        let change = Patch {
+            kind,
+            body: &bytes,
+            schema: expected.schema,
+            type_id: expected.type_id,
+            unknown: options.unknown,
+            admission: &admission,
+        };
         call.server.registry.update(&admission, key, Part::Scale, &ChangeScale(&change)).await?
     } else {
         let decoded = decode::body(&bytes, body_format(&headers)?, &expected, options.unknown)?;
         decoded.warnings.into_iter().for_each(|warning| admission.warn(warning));
-        call.server.registry.update(&admission, key, Part::Scale, &ChangeScale(&Replace(decoded.value))).await?
+        call.server
+            .registry
+            .update(&admission, key, Part::Scale, &ChangeScale(&Replace(decoded.value)))
+            .await?
     };
     let workload: Value = serde_json::from_slice(&updated.into_stored().0).map_err(Status::internal)?;
     let value = scale::of(&workload);
@@ -142,17 +176,23 @@ async fn write_scale(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resourc
 async fn bind(call: Call<'_>, pod: Key<'_>) -> Result<Response<Body>, Rejection> {
     let gvk = GroupVersionKind { group: "".into(), version: "v1".into(), kind: "Binding".into() };
     let expected = call.server.expected(gvk)?;
-    let (binding, dry_run) = read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
+    let (binding, dry_run) =
+        read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
     let admission = call.server.admission.admit(call.authorized, dry_run);
     call.server.registry.bind(&admission, pod, &binding).await?;
     Ok(created(call.accept))
 }
 
 /// An eviction deletes the pod, gracefully.
-async fn evict(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn evict(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let gvk = GroupVersionKind { group: "policy".into(), version: "v1".into(), kind: "Eviction".into() };
     let expected = call.server.expected(gvk)?;
-    let (eviction, dry_run) = read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
+    let (eviction, dry_run) =
+        read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
     let name = eviction.text("metadata.name");
     if !name.is_empty() && name != path.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
@@ -168,10 +208,18 @@ async fn evict(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) ->
 const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=1 << 32;
 
 /// A token of a service account, bound to an object if asked for.
-async fn token(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+async fn token(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.plain()?;
     let account = decoded(&call, path, resource)?;
-    let gvk = GroupVersionKind { group: "authentication.k8s.io".into(), version: "v1".into(), kind: "TokenRequest".into() };
+    let gvk = GroupVersionKind {
+        group: "authentication.k8s.io".into(),
+        version: "v1".into(),
+        kind: "TokenRequest".into(),
+    };
     let expected = call.server.expected(gvk)?;
     let (server, accept_user) = (call.server, call.authorized.user().clone());
     let (mut request, _) = read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
@@ -184,7 +232,11 @@ async fn token(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) ->
     };
     bind_token(server, path, &request, &mut bound)?;
     // A pod's token that expires in about an hour is renewed in time; clients that do not look are given a year.
-    let audiences: Vec<String> = request.items("spec.audiences").iter().filter_map(|audience| audience.as_str().map(ToOwned::to_owned)).collect();
+    let audiences: Vec<String> = request
+        .items("spec.audiences")
+        .iter()
+        .filter_map(|audience| audience.as_str().map(ToOwned::to_owned))
+        .collect();
     let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     let (token, _) = server.tokens.sign(audiences, lifetime, bound).map_err(Status::internal)?;
     tracing::debug!(account = %path.name, namespace = %path.namespace, user = %accept_user.name, "issued a token");
@@ -194,7 +246,10 @@ async fn token(call: Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) ->
     meta.set("creationTimestamp", time::now_seconds());
     request.object_mut("spec").default("audiences", json!(server.tokens.audiences()));
     request.object_mut("spec").set("expirationSeconds", seconds);
-    request.set("status", json!({"token": token, "expirationTimestamp": time::seconds(SystemTime::now() + lifetime)}));
+    request.set(
+        "status",
+        json!({"token": token, "expirationTimestamp": time::seconds(SystemTime::now() + lifetime)}),
+    );
     Ok(answer::value(StatusCode::CREATED, &request, server.schema, Some(expected.type_id), output))
 }
 
@@ -217,7 +272,12 @@ fn reference(object: &Value) -> ObjectRef {
 }
 
 /// Binds a token to the pod, secret or node that its request names, which must exist.
-fn bind_token(server: &crate::server::Inner, path: &ResourcePath, request: &Value, bound: &mut BoundObject) -> Result<(), Rejection> {
+fn bind_token(
+    server: &crate::server::Inner,
+    path: &ResourcePath,
+    request: &Value,
+    bound: &mut BoundObject,
+) -> Result<(), Rejection> {
     let wanted = request.at("spec.boundObjectRef");
     if wanted.is_null() {
         return Ok(());
@@ -227,23 +287,35 @@ fn bind_token(server: &crate::server::Inner, path: &ResourcePath, request: &Valu
         "Pod" => ("pods", path.namespace.as_str()),
         "Secret" => ("secrets", path.namespace.as_str()),
         "Node" => ("nodes", ""),
-        _ => return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to type {kind:?}", path.name)).into()),
+        _ => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {:?} to type {kind:?}",
+                path.name
+            ))
+            .into());
+        }
     };
     let resource = server.catalog.find("", "v1", plural).ok_or(Rejection::NoSuchPath)?;
     let entry = server.registry.get(&Key { resource, namespace, name });
     let not_found = || Rejection::from(Status::not_found(About::object(resource, name)));
-    let object: Value = serde_json::from_slice(entry.ok_or_else(not_found)?.bytes()).map_err(Status::internal)?;
+    let object: Value =
+        serde_json::from_slice(entry.ok_or_else(not_found)?.bytes()).map_err(Status::internal)?;
     let found = reference(&object);
     let uid = wanted.text("uid");
     if !uid.is_empty() && uid != found.uid {
-        let reason = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let reason = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(About::object(resource, name), reason).into());
     }
     match kind {
         "Pod" => {
             let account = object.text("spec.serviceAccountName");
             if account != path.name {
-                let reason = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", path.name);
+                let reason = format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    path.name
+                );
                 return Err(Status::bad_request(reason).into());
             }
             let node = object.text("spec.nodeName");

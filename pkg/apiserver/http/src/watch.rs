@@ -11,8 +11,8 @@ use edgek_api::resource::Resource;
 use edgek_api::status::Status;
 use edgek_store_watch::{Start, Watch, WatchEvent, WatchOptions};
 use futures::Stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::BodyExt;
 
@@ -34,7 +34,11 @@ const TIMEOUT: Duration = Duration::from_secs(1800);
 const CHUNK: usize = 32 * 1024;
 
 /// Answers a watch.
-pub(crate) fn watch(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
+pub(crate) fn watch(
+    call: &Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
     let output = call.accept.stream()?;
     let mut options = ListOptions::parse(call.query(), resource, &path.namespace, Use::Watch)?;
     if !path.name.is_empty() {
@@ -44,11 +48,24 @@ pub(crate) fn watch(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resourc
             .map_err(|error| Status::bad_request(error.to_string()))?;
     }
     let collection = call.server.registry.collection(resource).ok_or(Rejection::NoSuchPath)?;
-    let timeout = options.timeout.unwrap_or_else(|| TIMEOUT + TIMEOUT.mul_f64(f64::from(std::process::id() % 97) / 97.0));
-    let watch = collection.watch(WatchOptions { start: start(&options), filter: options.filter, bookmarks: options.bookmarks });
+    let timeout = options
+        .timeout
+        .unwrap_or_else(|| TIMEOUT + TIMEOUT.mul_f64(f64::from(std::process::id() % 97) / 97.0));
+    let watch = collection.watch(WatchOptions {
+        start: start(&options),
+        filter: options.filter,
+        bookmarks: options.bookmarks,
+    });
     let encoder = EventEncoder::new(call.server.clone(), resource.clone(), output);
     let body = match watch {
-        Ok(watch) => Events::new(call.server, watch, encoder, timeout, options.bookmarks == edgek_store_watch::Bookmarks::Allowed).boxed_unsync(),
+        Ok(watch) => Events::new(
+            call.server,
+            watch,
+            encoder,
+            timeout,
+            options.bookmarks == edgek_store_watch::Bookmarks::Allowed,
+        )
+        .boxed_unsync(),
         // As upstream: the stream begins, and its only event is the error.
         Err(error) => full(encoder.error(&read_error(&error))),
     };
@@ -83,7 +100,13 @@ struct Events {
 }
 
 impl Events {
-    fn new(server: &Arc<Inner>, watch: Watch, encoder: EventEncoder, timeout: Duration, bookmarks: bool) -> Self {
+    fn new(
+        server: &Arc<Inner>,
+        watch: Watch,
+        encoder: EventEncoder,
+        timeout: Duration,
+        bookmarks: bool,
+    ) -> Self {
         let scope = server.scope.clone();
         let end = Box::pin(async move {
             tokio::select! {
@@ -103,7 +126,10 @@ impl http_body::Body for Events {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let mut chunk = BytesMut::new();
         while !this.done && chunk.len() < CHUNK {

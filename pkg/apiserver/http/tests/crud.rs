@@ -31,7 +31,8 @@ fn version(object: &Value) -> u64 {
 #[tokio::test]
 async fn an_object_is_created_read_changed_and_deleted() {
     let test = Test::start().await;
-    let created = test.create(MAPS, json!({"metadata": {"name": "m", "uid": "mine"}, "data": {"k": "v"}})).await;
+    let created =
+        test.create(MAPS, json!({"metadata": {"name": "m", "uid": "mine"}, "data": {"k": "v"}})).await;
     assert_eq!((&created["kind"], &created["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
     assert_eq!(created["metadata"]["namespace"], "a");
     assert_ne!(created["metadata"]["uid"], "mine", "uids are the server's");
@@ -75,9 +76,15 @@ async fn a_pod_gets_its_defaults_and_starts_pending() {
     assert_eq!(created["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
     assert_eq!(created["metadata"]["generation"], 1);
     let spec = &created["spec"];
-    assert_eq!((&spec["serviceAccountName"], &spec["priority"], &spec["restartPolicy"]), (&json!("default"), &json!(0), &json!("Always")));
+    assert_eq!(
+        (&spec["serviceAccountName"], &spec["priority"], &spec["restartPolicy"]),
+        (&json!("default"), &json!(0), &json!("Always"))
+    );
     assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
-    assert_eq!(spec["containers"][0]["volumeMounts"][0]["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!(
+        spec["containers"][0]["volumeMounts"][0]["mountPath"],
+        "/var/run/secrets/kubernetes.io/serviceaccount"
+    );
     assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
 }
 
@@ -90,7 +97,14 @@ async fn protobuf_and_json_tell_the_same() {
     body["apiVersion"] = json!("apps/v1");
     body["kind"] = json!("Deployment");
     let kind = "application/vnd.kubernetes.protobuf";
-    let answer = test.send("POST", DEPLOYMENTS, &[("content-type", kind), ("accept", kind)], protobuf::encode(&body, schema, id)).await;
+    let answer = test
+        .send(
+            "POST",
+            DEPLOYMENTS,
+            &[("content-type", kind), ("accept", kind)],
+            protobuf::encode(&body, schema, id),
+        )
+        .await;
     assert_eq!((answer.code.as_u16(), answer.headers["content-type"].to_str().unwrap()), (201, kind));
     let created = protobuf::decode(&answer.bytes, schema, id).unwrap();
     assert_eq!(created["spec"]["strategy"]["rollingUpdate"]["maxSurge"], "25%");
@@ -102,8 +116,12 @@ async fn protobuf_and_json_tell_the_same() {
     assert_eq!(list["items"][0]["metadata"]["name"], "web");
 
     let missing = test.send("GET", &format!("{DEPLOYMENTS}/none"), &[("accept", kind)], "").await;
-    let status = protobuf::decode(&missing.bytes, schema, schema.by_kind("", "v1", "Status").unwrap()).unwrap();
-    assert_eq!((&status["reason"], &status["message"]), (&json!("NotFound"), &json!("deployments.apps \"none\" not found")));
+    let status =
+        protobuf::decode(&missing.bytes, schema, schema.by_kind("", "v1", "Status").unwrap()).unwrap();
+    assert_eq!(
+        (&status["reason"], &status["message"]),
+        (&json!("NotFound"), &json!("deployments.apps \"none\" not found"))
+    );
 }
 
 #[tokio::test]
@@ -116,8 +134,13 @@ async fn generation_counts_changes_of_what_is_asked_for_only() {
     let scaled = test.merge(&path, json!({"spec": {"replicas": 3}, "status": {"replicas": 9}})).await;
     assert_eq!(scaled["metadata"]["generation"], 2);
     assert_eq!(scaled["status"], json!({}), "a write of the object leaves the status alone");
-    let status = test.merge(&format!("{path}/status"), json!({"spec": {"replicas": 5}, "status": {"replicas": 2}})).await;
-    assert_eq!((&status["metadata"]["generation"], &status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(2), &json!(3), &json!(2)));
+    let status = test
+        .merge(&format!("{path}/status"), json!({"spec": {"replicas": 5}, "status": {"replicas": 2}}))
+        .await;
+    assert_eq!(
+        (&status["metadata"]["generation"], &status["spec"]["replicas"], &status["status"]["replicas"]),
+        (&json!(2), &json!(3), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -126,7 +149,10 @@ async fn a_scale_stands_for_the_replicas() {
     test.create(DEPLOYMENTS, deployment("web")).await;
     let path = format!("{DEPLOYMENTS}/web/scale");
     let mut scale = test.get(&path).await;
-    assert_eq!((&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!("Scale"), &json!(1), &json!("app=web")));
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!("Scale"), &json!(1), &json!("app=web"))
+    );
     scale["spec"]["replicas"] = json!(4);
     assert_eq!(test.json("PUT", &path, scale).await.json()["spec"]["replicas"], 4);
     test.merge(&path, json!({"spec": {"replicas": 0}})).await;
@@ -143,12 +169,25 @@ async fn patches_of_every_kind_apply() {
         let path = path.clone();
         async move { test.send("PATCH", &path, &[("content-type", kind)], body.to_string()).await }
     };
-    let strategic = patch("application/strategic-merge-patch+json", json!({"spec": {"containers": [{"name": "d", "image": "y:2"}]}})).await.json();
+    let strategic = patch(
+        "application/strategic-merge-patch+json",
+        json!({"spec": {"containers": [{"name": "d", "image": "y:2"}]}}),
+    )
+    .await
+    .json();
     assert_eq!(strategic["spec"]["containers"][1]["image"], "y:2");
     assert_eq!(strategic["spec"]["containers"][0]["image"], "x:1");
-    let json_patch = patch("application/json-patch+json", json!([{"op": "replace", "path": "/metadata/labels/a", "value": "2"}])).await.json();
+    let json_patch = patch(
+        "application/json-patch+json",
+        json!([{"op": "replace", "path": "/metadata/labels/a", "value": "2"}]),
+    )
+    .await
+    .json();
     assert_eq!(json_patch["metadata"]["labels"]["a"], "2");
-    let merged = patch("application/merge-patch+json", json!({"metadata": {"labels": {"a": null, "b": "3"}}})).await.json();
+    let merged =
+        patch("application/merge-patch+json", json!({"metadata": {"labels": {"a": null, "b": "3"}}}))
+            .await
+            .json();
     assert_eq!(merged["metadata"]["labels"], json!({"b": "3"}));
     assert_eq!(patch("application/apply-patch+yaml", json!({})).await.code, 415);
 }
@@ -160,7 +199,15 @@ async fn a_running_pod_ends_gracefully() {
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(test.json("POST", &format!("{PODS}/p/binding"), binding.clone()).await.code, 201);
     let twice = test.json("POST", &format!("{PODS}/p/binding"), binding).await;
-    assert_eq!((twice.code.as_u16(), &twice.json()["message"]), (409, &json!("Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\"")));
+    assert_eq!(
+        (twice.code.as_u16(), &twice.json()["message"]),
+        (
+            409,
+            &json!(
+                "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
+            )
+        )
+    );
 
     let ending = test.json("DELETE", &format!("{PODS}/p"), json!({})).await.json();
     assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
@@ -180,7 +227,14 @@ async fn finalizers_keep_an_object_until_they_are_gone() {
     assert_eq!(ending.code, 200);
     let waiting = test.get(&format!("{MAPS}/m")).await;
     assert!(waiting["metadata"]["deletionTimestamp"].is_string());
-    let more = test.send("PATCH", &format!("{MAPS}/m"), &[("content-type", "application/merge-patch+json")], json!({"metadata": {"finalizers": ["example.com/x", "example.com/y"]}}).to_string()).await;
+    let more = test
+        .send(
+            "PATCH",
+            &format!("{MAPS}/m"),
+            &[("content-type", "application/merge-patch+json")],
+            json!({"metadata": {"finalizers": ["example.com/x", "example.com/y"]}}).to_string(),
+        )
+        .await;
     assert_eq!(more.code, 422);
     test.merge(&format!("{MAPS}/m"), json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(test.send("GET", &format!("{MAPS}/m"), &[], "").await.code, 404);
@@ -189,10 +243,16 @@ async fn finalizers_keep_an_object_until_they_are_gone() {
 #[tokio::test]
 async fn dependents_are_orphaned_or_deleted_first_when_asked() {
     let test = Test::start().await;
-    for (name, options, finalizer) in [("o", json!({"propagationPolicy": "Orphan"}), "orphan"), ("f", json!({"propagationPolicy": "Foreground"}), "foregroundDeletion")] {
+    for (name, options, finalizer) in [
+        ("o", json!({"propagationPolicy": "Orphan"}), "orphan"),
+        ("f", json!({"propagationPolicy": "Foreground"}), "foregroundDeletion"),
+    ] {
         test.create(DEPLOYMENTS, deployment(name)).await;
         test.json("DELETE", &format!("{DEPLOYMENTS}/{name}"), options).await;
-        assert_eq!(test.get(&format!("{DEPLOYMENTS}/{name}")).await["metadata"]["finalizers"], json!([finalizer]));
+        assert_eq!(
+            test.get(&format!("{DEPLOYMENTS}/{name}")).await["metadata"]["finalizers"],
+            json!([finalizer])
+        );
     }
 }
 
@@ -207,14 +267,20 @@ async fn a_namespace_ends_by_its_finalizer_and_takes_nothing_new_meanwhile() {
     let refused = test.json("POST", MAPS, json!({"metadata": {"name": "m"}})).await;
     assert_eq!(refused.code, 403);
     let status = refused.json();
-    assert_eq!(status["message"], "configmaps \"m\" is forbidden: unable to create new content in namespace a because it is being terminated");
+    assert_eq!(
+        status["message"],
+        "configmaps \"m\" is forbidden: unable to create new content in namespace a because it is being terminated"
+    );
     assert_eq!(status["details"]["causes"][0]["reason"], "NamespaceTerminating");
     let mut finalized = test.get("/api/v1/namespaces/a").await;
     finalized["spec"]["finalizers"] = json!([]);
     assert_eq!(test.json("PUT", "/api/v1/namespaces/a/finalize", finalized).await.code, 200);
     assert_eq!(test.send("GET", "/api/v1/namespaces/a", &[], "").await.code, 404);
     let missing = test.json("POST", MAPS, json!({"metadata": {"name": "m"}})).await;
-    assert_eq!((missing.code.as_u16(), &missing.json()["message"]), (404, &json!("namespaces \"a\" not found")));
+    assert_eq!(
+        (missing.code.as_u16(), &missing.json()["message"]),
+        (404, &json!("namespaces \"a\" not found"))
+    );
 }
 
 #[tokio::test]
@@ -234,7 +300,10 @@ async fn services_get_addresses_of_their_own() {
     let test = Test::start().await;
     let path = "/api/v1/namespaces/a/services";
     let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "selector": {"a": "b"}, "ports": [{"port": 80}]}});
-    let (one, two) = (test.create(path, service("one", "NodePort")).await, test.create(path, service("two", "ClusterIP")).await);
+    let (one, two) = (
+        test.create(path, service("one", "NodePort")).await,
+        test.create(path, service("two", "ClusterIP")).await,
+    );
     let ip = |service: &Value| service["spec"]["clusterIP"].as_str().unwrap().to_owned();
     assert!(ip(&one).starts_with("10.43.") && ip(&one) != ip(&two), "{one} {two}");
     assert_eq!(one["spec"]["clusterIPs"], json!([ip(&one)]));
@@ -262,9 +331,21 @@ async fn a_collection_is_deleted_by_selector() {
 #[tokio::test]
 async fn a_token_is_issued_for_a_service_account() {
     let test = Test::start().await;
-    let answer = test.json("POST", "/api/v1/namespaces/a/serviceaccounts/default/token", json!({"spec": {"expirationSeconds": 3600}})).await;
+    let answer = test
+        .json(
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/default/token",
+            json!({"spec": {"expirationSeconds": 3600}}),
+        )
+        .await;
     assert_eq!(answer.code, 201, "{}", answer.json());
     assert_eq!(answer.json()["status"]["token"].as_str().unwrap().split('.').count(), 3);
-    let short = test.json("POST", "/api/v1/namespaces/a/serviceaccounts/default/token", json!({"spec": {"expirationSeconds": 1}})).await;
+    let short = test
+        .json(
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/default/token",
+            json!({"spec": {"expirationSeconds": 1}}),
+        )
+        .await;
     assert_eq!(short.code, 422);
 }

@@ -11,7 +11,11 @@ const MAPS: &str = "/api/v1/namespaces/a/configmaps";
 
 async fn maps(test: &Test, names: &[&str]) {
     for name in names {
-        test.create(MAPS, json!({"metadata": {"name": name, "labels": {"first": &name[..1]}}, "data": {"k": "v"}})).await;
+        test.create(
+            MAPS,
+            json!({"metadata": {"name": name, "labels": {"first": &name[..1]}}, "data": {"k": "v"}}),
+        )
+        .await;
     }
 }
 
@@ -76,7 +80,10 @@ async fn initial_events_end_with_a_bookmark() {
     assert_eq!(events.next().await.unwrap().0, "ADDED");
     assert_eq!(events.next().await.unwrap().0, "ADDED");
     let (kind, object) = events.next().await.unwrap();
-    assert_eq!((kind.as_str(), &object["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &json!("true")));
+    assert_eq!(
+        (kind.as_str(), &object["metadata"]["annotations"]["k8s.io/initial-events-end"]),
+        ("BOOKMARK", &json!("true"))
+    );
 }
 
 #[tokio::test]
@@ -103,7 +110,10 @@ async fn a_watch_of_an_object_that_ceases_to_match_sees_it_deleted() {
 async fn objects_are_shown_as_tables_and_metadata() {
     let test = Test::start().await;
     maps(&test, &["a1"]).await;
-    let table = test.send("GET", MAPS, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")], "").await.json();
+    let table = test
+        .send("GET", MAPS, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")], "")
+        .await
+        .json();
     assert_eq!((&table["kind"], &table["columnDefinitions"][0]["name"]), (&json!("Table"), &json!("Name")));
     assert_eq!(table["rows"][0]["cells"][0], "a1");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
@@ -113,7 +123,11 @@ async fn objects_are_shown_as_tables_and_metadata() {
     assert_eq!(metadata["items"][0]["metadata"]["name"], "a1");
     assert!(metadata["items"][0].get("data").is_none());
     let yaml = test.send("GET", &format!("{MAPS}/a1"), &[("accept", "application/yaml")], "").await;
-    assert!(String::from_utf8(yaml.bytes).unwrap().starts_with("apiVersion: v1\ndata:\n  k: v\nkind: ConfigMap\n"));
+    assert!(
+        String::from_utf8(yaml.bytes)
+            .unwrap()
+            .starts_with("apiVersion: v1\ndata:\n  k: v\nkind: ConfigMap\n")
+    );
 }
 
 #[tokio::test]
@@ -121,13 +135,35 @@ async fn the_api_describes_itself() {
     let test = Test::start().await;
     assert_eq!(test.get("/version").await["minor"], "37");
     assert_eq!(test.get("/api").await["versions"], json!(["v1"]));
-    assert!(test.get("/apis").await["groups"].as_array().unwrap().iter().any(|group| group["name"] == "apps"));
+    assert!(
+        test.get("/apis").await["groups"].as_array().unwrap().iter().any(|group| group["name"] == "apps")
+    );
     let resources = test.get("/api/v1").await;
     assert!(resources["resources"].as_array().unwrap().iter().any(|resource| resource["name"] == "pods"));
-    let aggregated = test.send("GET", "/apis", &[("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")], "").await;
+    let aggregated = test
+        .send(
+            "GET",
+            "/apis",
+            &[(
+                "accept",
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+            )],
+            "",
+        )
+        .await;
     assert_eq!(aggregated.json()["kind"], "APIGroupDiscoveryList");
     let tag = aggregated.headers["etag"].to_str().unwrap().to_owned();
-    let again = test.send("GET", "/apis", &[("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"), ("if-none-match", &tag)], "").await;
+    let again = test
+        .send(
+            "GET",
+            "/apis",
+            &[
+                ("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+                ("if-none-match", &tag),
+            ],
+            "",
+        )
+        .await;
     assert_eq!(again.code, 304);
     let index = test.get("/openapi/v3").await;
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
@@ -137,6 +173,10 @@ async fn the_api_describes_itself() {
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(test.send("GET", path, &[], "").await.bytes, b"ok");
     }
-    assert!(String::from_utf8(test.send("GET", "/readyz?verbose", &[], "").await.bytes).unwrap().ends_with("readyz check passed\n"));
+    assert!(
+        String::from_utf8(test.send("GET", "/readyz?verbose", &[], "").await.bytes)
+            .unwrap()
+            .ends_with("readyz check passed\n")
+    );
     assert_eq!(test.send("GET", "/nothing", &[], "").await.bytes, b"404 page not found\n");
 }

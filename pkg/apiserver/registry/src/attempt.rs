@@ -8,10 +8,10 @@ use edgek_apiserver_admission::{self as admission, Admission, Operation, Request
 use serde_json::Value;
 
 use crate::error::{Error, Subject};
-use edgek_api::field::ErrorList;
 use crate::meta::{self, Scope};
 use crate::part::Part;
 use crate::strategy::Strategy;
+use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 
 /// Names one object, or with an empty name one that is to be named.
@@ -57,7 +57,11 @@ impl Key<'_> {
 
     /// The namespace admission sees: a namespace is its own.
     fn admission_namespace<'a>(&'a self, name: &'a str) -> &'a str {
-        if self.resource.group.is_empty() && self.resource.plural == "namespaces" { name } else { self.namespace }
+        if self.resource.group.is_empty() && self.resource.plural == "namespaces" {
+            name
+        } else {
+            self.namespace
+        }
     }
 
     /// What plugins see of a write of this object.
@@ -87,7 +91,9 @@ impl Key<'_> {
     /// Turns a refusal of admission into the registry's words.
     pub(crate) fn refused(&self, error: admission::Error) -> Error {
         match error {
-            admission::Error::Forbidden { message, cause } => Error::Forbidden { subject: self.subject(), message, cause },
+            admission::Error::Forbidden { message, cause } => {
+                Error::Forbidden { subject: self.subject(), message, cause }
+            }
             admission::Error::NotFound { resource, name } => {
                 Error::NotFound(Subject { kind: resource.to_owned(), name, ..Subject::default() })
             }
@@ -108,8 +114,9 @@ pub(crate) async fn create(
     match_namespace(key, object)?;
     (strategy.default)(object);
     let name = object.text("metadata.name").to_owned();
-    let request = key.request(admission, Operation::Create, "", &name, None);
-    admission.mutate(&request, object).await.map_err(|error| key.refused(error))?;
+    let asked = Key { name: &name, ..*key };
+    let request = asked.request(admission, Operation::Create, "", &name, None);
+    admission.mutate(&request, object).await.map_err(|error| asked.refused(error))?;
     warn_of_duplicate_owners(admission, object);
     meta::fill(object);
     // Once more, for what the plugins added.
@@ -123,8 +130,9 @@ pub(crate) async fn create(
     if !problems.is_empty() {
         return Err(Error::Invalid { subject: key.kind_subject(&name), problems });
     }
-    let request = key.request(admission, Operation::Create, "", &name, None);
-    admission.validate(&request, object).await.map_err(|error| key.refused(error))
+    let named = Key { name: &name, ..*key };
+    let request = named.request(admission, Operation::Create, "", &name, None);
+    admission.validate(&request, object).await.map_err(|error| named.refused(error))
 }
 
 /// Makes a changed object, or one of its parts, ready to be stored.

@@ -1,15 +1,15 @@
 //! Creating objects.
 
+use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_admission::{Admission, DryRun};
-use edgek_api::field::ErrorList;
 use serde_json::Value;
 
 use crate::attempt::{self, Key};
 use crate::error::Error;
 use crate::storage::failed;
-use edgek_store_watch::WriteError;
 use crate::{Registry, Stored};
+use edgek_store_watch::WriteError;
 
 /// How many names are tried before a generated one is given up, as upstream.
 const ATTEMPTS: usize = 8;
@@ -19,8 +19,14 @@ impl Registry {
     ///
     /// # Errors
     /// The object is refused by admission or validation, or one of its name exists.
-    pub async fn create(&self, admission: &Admission<'_>, key: Key<'_>, object: Value) -> Result<Stored, Error> {
-        let generated = object.text("metadata.name").is_empty() && !object.text("metadata.generateName").is_empty();
+    pub async fn create(
+        &self,
+        admission: &Admission<'_>,
+        key: Key<'_>,
+        object: Value,
+    ) -> Result<Stored, Error> {
+        let generated =
+            object.text("metadata.name").is_empty() && !object.text("metadata.generateName").is_empty();
         for _ in 1..ATTEMPTS {
             if !generated {
                 break;
@@ -39,7 +45,12 @@ impl Registry {
         }
     }
 
-    async fn try_create(&self, admission: &Admission<'_>, key: Key<'_>, mut object: Value) -> Result<Stored, Error> {
+    async fn try_create(
+        &self,
+        admission: &Admission<'_>,
+        key: Key<'_>,
+        mut object: Value,
+    ) -> Result<Stored, Error> {
         let strategy = Self::strategy(key.resource);
         let services = self.lock_services(key.resource).await;
         let allocate = |object: &mut Value, problems: &mut ErrorList| {
@@ -50,6 +61,7 @@ impl Registry {
         attempt::create(&key, &strategy, admission, &mut object, allocate).await?;
         let name = object.text("metadata.name").to_owned();
         let key = Key { name: &name, ..key };
+        self.complete(key.resource, &mut object);
         let bytes = Self::encode(&object)?;
         if admission.dry_run() == DryRun::All {
             return match self.storage.get(&key) {

@@ -46,7 +46,12 @@ impl Registry {
     ///
     /// # Errors
     /// The object does not exist, is not the one that is meant, or may not be deleted.
-    pub async fn delete(&self, admission: &Admission<'_>, key: Key<'_>, options: &DeleteOptions) -> Result<Deletion, Error> {
+    pub async fn delete(
+        &self,
+        admission: &Admission<'_>,
+        key: Key<'_>,
+        options: &DeleteOptions,
+    ) -> Result<Deletion, Error> {
         let strategy = Self::strategy(key.resource);
         loop {
             let current = self.storage.get(&key).ok_or_else(|| key.not_found())?;
@@ -73,7 +78,9 @@ impl Registry {
     ) -> Result<Option<Deletion>, Error> {
         let dry = admission.dry_run() == DryRun::All;
         match step {
-            Step::Nothing if strategy.deleted == Deleted::Object => Ok(Some(Deletion::Ending(current.clone().into()))),
+            Step::Nothing if strategy.deleted == Deleted::Object => {
+                Ok(Some(Deletion::Ending(current.clone().into())))
+            }
             Step::Nothing => Ok(Some(Deletion::Status(deleted_subject(key, current)))),
             Step::Remove => {
                 let last = if dry {
@@ -240,8 +247,10 @@ fn finalizers(strategy: &Strategy, old: &Value, options: &DeleteOptions) -> Vec<
         (None, None) if strategy.garbage == Garbage::Orphan => Propagation::Orphan,
         (None, None) => Propagation::Background,
     };
-    let mut finalizers: Vec<String> =
-        meta::finalizers(old).filter(|name| ![ORPHAN, FOREGROUND].contains(name)).map(ToOwned::to_owned).collect();
+    let mut finalizers: Vec<String> = meta::finalizers(old)
+        .filter(|name| ![ORPHAN, FOREGROUND].contains(name))
+        .map(ToOwned::to_owned)
+        .collect();
     match propagation {
         _ if strategy.garbage == Garbage::Unsupported => {}
         Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),

@@ -97,14 +97,22 @@ mod tests {
     #[test]
     fn messages_read_as_upstreams() {
         let pods = Subject { kind: "pods".into(), name: "a".into(), ..Subject::default() };
-        let deployment = Subject { group: "apps".into(), kind: "Deployment".into(), name: "web".into(), ..Subject::default() };
+        let deployment = Subject {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            name: "web".into(),
+            ..Subject::default()
+        };
         let mut problems = ErrorList::default();
         problems.required(&Path::Root("spec.selector"), "");
         let one = Error::Invalid { subject: deployment.clone(), problems: problems.clone() };
         assert_eq!(one.to_string(), r#"Deployment.apps "web" is invalid: spec.selector: Required value"#);
         problems.required(&Path::Root("spec.template"), "");
         let two = Error::Invalid { subject: deployment, problems };
-        assert_eq!(two.to_string(), r#"Deployment.apps "web" is invalid: [spec.selector: Required value, spec.template: Required value]"#);
+        assert_eq!(
+            two.to_string(),
+            r#"Deployment.apps "web" is invalid: [spec.selector: Required value, spec.template: Required value]"#
+        );
         assert_eq!(Error::NotFound(pods.clone()).to_string(), r#"pods "a" not found"#);
         let forbidden = Error::Forbidden { subject: pods, message: "no".into(), cause: None };
         assert_eq!(forbidden.to_string(), r#"pods "a" is forbidden: no"#);

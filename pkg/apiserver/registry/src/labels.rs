@@ -3,8 +3,8 @@
 use edgek_api::name;
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
 use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// The most bytes that all annotations of an object may have, keys included.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -41,10 +41,14 @@ pub(crate) fn validate_selector(selector: &Value, path: &Path<'_>, errors: &mut 
         let values = expression.items("values");
         match expression.text("operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(&item.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                errors
+                    .required(&item.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                errors.forbidden(&item.field("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+                errors.forbidden(
+                    &item.field("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&item.field("operator"), other, "not a valid selector operator"),
@@ -68,7 +72,8 @@ pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
     selector.entries("matchLabels").all(|(key, wanted)| value_of(key) == wanted.as_str())
         && selector.items("matchExpressions").iter().all(|expression| {
             let value = value_of(expression.text("key"));
-            let listed = value.is_some_and(|value| expression.items("values").iter().any(|listed| listed == value));
+            let listed =
+                value.is_some_and(|value| expression.items("values").iter().any(|listed| listed == value));
             match expression.text("operator") {
                 "In" => listed,
                 "NotIn" => !listed,

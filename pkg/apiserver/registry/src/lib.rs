@@ -39,6 +39,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgek_api::field::ErrorList;
 use edgek_api::resource::{Catalog, Resource};
+use edgek_api::schema::{Schema, complete};
 use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_admission::{Admission, Operation};
 use edgek_store_watch::{Collection, Object, Store};
@@ -52,6 +53,7 @@ use crate::strategy::Strategy;
 /// The engine behind every resource.
 pub struct Registry {
     storage: Storage,
+    schema: &'static Schema,
     services: ServiceRange,
     /// Services share addresses and node ports: their writes go one by one.
     service_writes: Mutex<()>,
@@ -69,8 +71,13 @@ impl From<Arc<Object>> for Stored {
 
 impl Registry {
     /// An engine over a store. Addresses and node ports of services come from `services`.
-    pub fn new(store: Arc<Store>, catalog: &'static Catalog, services: ServiceRange) -> Self {
-        Self { storage: Storage::new(store, catalog), services, service_writes: Mutex::new(()) }
+    pub fn new(
+        store: Arc<Store>,
+        catalog: &'static Catalog,
+        schema: &'static Schema,
+        services: ServiceRange,
+    ) -> Self {
+        Self { storage: Storage::new(store, catalog), schema, services, service_writes: Mutex::new(()) }
     }
 
     /// The collection that holds the objects of a resource, for lists and watches.
@@ -94,7 +101,15 @@ impl Registry {
 
     /// A stored object, with its resource version.
     fn decode(object: &Object) -> Result<Value, Error> {
-        serde_json::from_slice(object.bytes()).map_err(|error| Error::Internal(format!("the stored object is not JSON: {error}")))
+        serde_json::from_slice(object.bytes())
+            .map_err(|error| Error::Internal(format!("the stored object is not JSON: {error}")))
+    }
+
+    /// Gives an object the fields that canonical JSON always holds, such as an empty status.
+    fn complete(&self, resource: &Resource, object: &mut Value) {
+        if let Some(fields) = object.as_object_mut() {
+            complete(self.schema, self.schema.get(resource.type_id), fields);
+        }
     }
 
     /// Canonical JSON, without a resource version.
@@ -106,14 +121,23 @@ impl Registry {
     ///
     /// # Errors
     /// It is refused.
-    pub async fn connect(&self, admission: &Admission<'_>, key: &Key<'_>, subresource: &str) -> Result<(), Error> {
+    pub async fn connect(
+        &self,
+        admission: &Admission<'_>,
+        key: &Key<'_>,
+        subresource: &str,
+    ) -> Result<(), Error> {
         let request = key.request(admission, Operation::Connect, subresource, key.name, None);
         admission.mutate(&request, &mut Value::Null).await.map_err(|error| key.refused(error))?;
         admission.validate(&request, &Value::Null).await.map_err(|error| key.refused(error))
     }
 
     async fn lock_services(&self, resource: &Resource) -> Option<MutexGuard<'_, ()>> {
-        if resource.group.is_empty() && resource.plural == "services" { Some(self.service_writes.lock().await) } else { None }
+        if resource.group.is_empty() && resource.plural == "services" {
+            Some(self.service_writes.lock().await)
+        } else {
+            None
+        }
     }
 
     fn allocate_service(&self, service: &mut Value, old: Option<&Value>, problems: &mut ErrorList) {

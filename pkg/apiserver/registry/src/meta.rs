@@ -6,10 +6,10 @@ use edgek_api::{name, time};
 use edgek_apiserver_admission::random_suffix;
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::{ErrorList, Path};
 use crate::labels;
 use crate::pod::NOT_NEGATIVE;
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 const METADATA: Path<'static> = Path::Root("metadata");
 
@@ -23,14 +23,23 @@ const MAX_BASE: usize = 63 - SUFFIX;
 
 /// A name beginning with `base`, as `metadata.generateName` asks for.
 pub(crate) fn generate_name(base: &str) -> String {
-    let end = base.char_indices().map(|(at, _)| at).chain([base.len()]).take_while(|at| *at <= MAX_BASE).last();
+    let end =
+        base.char_indices().map(|(at, _)| at).chain([base.len()]).take_while(|at| *at <= MAX_BASE).last();
     format!("{}{}", &base[..end.unwrap_or_default()], random_suffix(SUFFIX))
 }
 
 /// Takes away what only the system may set, before an object is created.
 pub(crate) fn wipe(object: &mut Value) {
     let meta = object.object_mut("metadata");
-    for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"] {
+    for field in [
+        "creationTimestamp",
+        "uid",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "managedFields",
+    ] {
         meta.remove(field);
     }
 }
@@ -96,7 +105,9 @@ pub(crate) fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
 
 /// Drops owner references that occur twice; gives the uids of those dropped.
 pub(crate) fn deduplicate_owners(object: &mut Value) -> Vec<String> {
-    let Some(owners) = object.at_mut("metadata.ownerReferences").and_then(Value::as_array_mut) else { return Vec::new() };
+    let Some(owners) = object.at_mut("metadata.ownerReferences").and_then(Value::as_array_mut) else {
+        return Vec::new();
+    };
     let mut dropped = Vec::new();
     let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
     for owner in owners.drain(..) {
@@ -145,7 +156,12 @@ pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) 
     let (new, old) = (new.at("metadata"), old.at("metadata"));
     if old.has("deletionTimestamp") {
         let known = old.items("finalizers");
-        let mut added: Vec<&str> = new.items("finalizers").iter().filter(|name| !known.contains(name)).filter_map(Value::as_str).collect();
+        let mut added: Vec<&str> = new
+            .items("finalizers")
+            .iter()
+            .filter(|name| !known.contains(name))
+            .filter_map(Value::as_str)
+            .collect();
         if !added.is_empty() {
             added.sort_unstable();
             let added = added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -155,7 +171,9 @@ pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) 
             );
         }
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         immutable(new.at(field), old.at(field), &METADATA.field(field), errors);
     }
     common(new, errors);
@@ -212,7 +230,11 @@ fn validate_finalizers(meta: &Value, errors: &mut ErrorList) {
         errors.invalid_all(&path, finalizer, name::qualified_name(finalizer));
     }
     if finalizers.iter().any(|name| name == ORPHAN) && finalizers.iter().any(|name| name == FOREGROUND) {
-        errors.invalid(&path, json!(finalizers), "finalizer orphan and foregroundDeletion cannot be both set");
+        errors.invalid(
+            &path,
+            json!(finalizers),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
     }
 }
 

@@ -47,7 +47,8 @@ impl DeleteOptions {
     /// An unknown policy, two contradicting ones, or an unknown dry-run directive.
     pub fn from_value(options: &Value) -> Result<Self, Error> {
         let mut problems = ErrorList::default();
-        let text = |path: &str| Some(options.text(path)).filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+        let text =
+            |path: &str| Some(options.text(path)).filter(|text| !text.is_empty()).map(ToOwned::to_owned);
         let policy = options.at("propagationPolicy");
         let propagation = match policy.as_str() {
             None => None,
@@ -55,15 +56,24 @@ impl DeleteOptions {
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),
             Some(other) => {
-                problems.not_supported(&Path::Root("propagationPolicy"), other, &["Foreground", "Background", "Orphan", "nil"]);
+                problems.not_supported(
+                    &Path::Root("propagationPolicy"),
+                    other,
+                    &["Foreground", "Background", "Orphan", "nil"],
+                );
                 None
             }
         };
         let orphan_dependents = options.at("orphanDependents").as_bool();
         if orphan_dependents.is_some() && !policy.is_null() {
-            problems.invalid(&Path::Root("propagationPolicy"), policy.clone(), "orphanDependents and deletionPropagation cannot be both set");
+            problems.invalid(
+                &Path::Root("propagationPolicy"),
+                policy.clone(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            );
         }
-        let dry_run = check_dry_run(options.items("dryRun").iter().filter_map(Value::as_str), &mut problems) == DryRun::All;
+        let dry_run = check_dry_run(options.items("dryRun").iter().filter_map(Value::as_str), &mut problems)
+            == DryRun::All;
         if !problems.is_empty() {
             return Err(invalid_options("DeleteOptions", problems));
         }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use edgek_api::field::{ErrorList, Path};
 use crate::pod::{Use, validate_ephemeral_containers_update, validate_resize, validate_spec};
 use crate::strategy::{Strategy, copy};
+use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, same};
 
 /// What a write changes.
@@ -121,7 +121,8 @@ fn advance_approval(new: &mut Value, old: &Value) {
     keep_only(new, old, "status", "conditions");
     let now = edgek_api::time::now_seconds();
     for condition in new.object_mut("status").items_mut("conditions") {
-        let before = old.items("status.conditions").iter().find(|old| old.text("type") == condition.text("type"));
+        let before =
+            old.items("status.conditions").iter().find(|old| old.text("type") == condition.text("type"));
         if before.is_none_or(|before| !same(before, condition)) {
             condition.default("lastUpdateTime", now.clone());
             condition.default("lastTransitionTime", now.clone());

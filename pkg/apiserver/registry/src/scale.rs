@@ -1,7 +1,7 @@
 //! The subresource `scale`: a small object that stands for the replicas of a large one.
 
-use edgek_apiserver_admission::fields::Fields;
 use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Subject};
@@ -37,7 +37,11 @@ pub fn of(workload: &Value) -> Value {
 fn selector(selector: &Value) -> String {
     let plain = !selector.has("matchLabels") && !selector.has("matchExpressions");
     let labels = if plain { selector } else { selector.at("matchLabels") };
-    let equal = labels.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    let equal = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let mut terms: Vec<String> = equal.collect();
     for expression in selector.items("matchExpressions") {
         let key = expression.text("key");
@@ -72,7 +76,12 @@ impl Change for ChangeScale<'_> {
         if replicas < 0 {
             let mut problems = ErrorList::default();
             problems.invalid(&Path::Root("spec.replicas"), replicas, "must be greater than or equal to 0");
-            let subject = Subject { group: "autoscaling".into(), kind: "Scale".into(), name: name.to_owned(), ..Subject::default() };
+            let subject = Subject {
+                group: "autoscaling".into(),
+                kind: "Scale".into(),
+                name: name.to_owned(),
+                ..Subject::default()
+            };
             return Err(Error::Invalid { subject, problems });
         }
         let mut new = old.clone();

@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::kinds::service::{CLUSTER_IPS, has_cluster_ip, has_node_ports, is_headless};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// Where addresses and ports of services come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +40,15 @@ pub(crate) struct Taken {
 impl Taken {
     /// Notes what a service has.
     pub(crate) fn add(&mut self, service: &Value) {
-        self.addresses.extend(service.items("spec.clusterIPs").iter().filter_map(|ip| ip.as_str()?.parse::<Ipv4Addr>().ok()));
+        self.addresses.extend(
+            service.items("spec.clusterIPs").iter().filter_map(|ip| ip.as_str()?.parse::<Ipv4Addr>().ok()),
+        );
         for port in service.items("spec.ports") {
-            if let Some(number) = port.number("nodePort").and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0) {
+            if let Some(number) = port
+                .number("nodePort")
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| *number != 0)
+            {
                 self.node_ports.insert((port.text("protocol").to_owned(), number));
             }
         }
@@ -51,7 +57,13 @@ impl Taken {
 
 impl ServiceRange {
     /// Gives a service the address and node ports it needs and lacks, and checks those it chose itself.
-    pub(crate) fn allocate(&self, service: &mut Value, old: Option<&Value>, taken: &Taken, errors: &mut ErrorList) {
+    pub(crate) fn allocate(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &Taken,
+        errors: &mut ErrorList,
+    ) {
         if has_cluster_ip(service) {
             let spec = service.object_mut("spec");
             spec.default_empty("ipFamilies", json!(["IPv4"]));
@@ -65,7 +77,13 @@ impl ServiceRange {
         }
     }
 
-    fn allocate_address(&self, service: &mut Value, old: Option<&Value>, taken: &Taken, errors: &mut ErrorList) {
+    fn allocate_address(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &Taken,
+        errors: &mut ErrorList,
+    ) {
         let chosen = service.text("spec.clusterIP").to_owned();
         if chosen.is_empty() {
             match self.free_address(taken) {
@@ -84,21 +102,43 @@ impl ServiceRange {
         let problem = match chosen.parse::<Ipv4Addr>() {
             Err(_) => {
                 let path = CLUSTER_IPS.index(0);
-                return errors.invalid(&path, chosen, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+                return errors.invalid(
+                    &path,
+                    chosen,
+                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                );
             }
             Ok(address) if !self.contains(address) => {
-                format!("the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {}/{}", self.network, self.prefix)
+                format!(
+                    "the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {}/{}",
+                    self.network, self.prefix
+                )
             }
-            Ok(address) if taken.addresses.contains(&address) => "provided IP is already allocated".to_owned(),
+            Ok(address) if taken.addresses.contains(&address) => {
+                "provided IP is already allocated".to_owned()
+            }
             Ok(_) => return,
         };
-        errors.invalid(&CLUSTER_IPS, service.at("spec.clusterIPs").clone(), &format!("failed to allocate IP {chosen}: {problem}"));
+        errors.invalid(
+            &CLUSTER_IPS,
+            service.at("spec.clusterIPs").clone(),
+            &format!("failed to allocate IP {chosen}: {problem}"),
+        );
     }
 
-    fn allocate_node_ports(&self, service: &mut Value, old: Option<&Value>, taken: &Taken, errors: &mut ErrorList) {
+    fn allocate_node_ports(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &Taken,
+        errors: &mut ErrorList,
+    ) {
         let mut used = taken.node_ports.clone();
-        let own: BTreeSet<i64> =
-            old.into_iter().flat_map(|old| old.items("spec.ports")).filter_map(|port| port.number("nodePort")).collect();
+        let own: BTreeSet<i64> = old
+            .into_iter()
+            .flat_map(|old| old.items("spec.ports"))
+            .filter_map(|port| port.number("nodePort"))
+            .collect();
         let spec = Path::Root("spec");
         let list = spec.field("ports");
         let mut same_number: std::collections::BTreeMap<i64, u16> = std::collections::BTreeMap::new();
@@ -110,7 +150,10 @@ impl ServiceRange {
             match port.number("nodePort").unwrap_or_default() {
                 0 => {
                     // The same port of two protocols gets the same node port, as upstream does.
-                    let shared = same_number.get(&target).copied().filter(|number| !used.contains(&(protocol.clone(), *number)));
+                    let shared = same_number
+                        .get(&target)
+                        .copied()
+                        .filter(|number| !used.contains(&(protocol.clone(), *number)));
                     match shared.or_else(|| self.free_node_port(&protocol, &used)) {
                         Some(number) => {
                             same_number.insert(target, number);
@@ -121,16 +164,18 @@ impl ServiceRange {
                     }
                 }
                 number if own.contains(&number) => {}
-                number => match u16::try_from(number).ok().filter(|number| self.node_ports.contains(number)) {
-                    None => {
-                        let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
-                        errors.invalid(&path, number, &format!("provided port is not in the valid range. The range of valid ports is {range}"));
+                number => {
+                    match u16::try_from(number).ok().filter(|number| self.node_ports.contains(number)) {
+                        None => {
+                            let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
+                            errors.invalid(&path, number, &format!("provided port is not in the valid range. The range of valid ports is {range}"));
+                        }
+                        Some(chosen) if !used.insert((protocol, chosen)) => {
+                            errors.invalid(&path, number, "provided port is already allocated");
+                        }
+                        Some(_) => {}
                     }
-                    Some(chosen) if !used.insert((protocol, chosen)) => {
-                        errors.invalid(&path, number, "provided port is already allocated");
-                    }
-                    Some(_) => {}
-                },
+                }
             }
         }
     }
@@ -152,7 +197,9 @@ impl ServiceRange {
         let dynamic = band + 1..=last;
         let start = random_below(last - band);
         let candidates = dynamic.clone().skip(usize::try_from(start).ok()?).chain(dynamic).chain(1..=band);
-        candidates.map(|offset| Ipv4Addr::from(u32::from(self.network) + offset)).find(|address| !taken.addresses.contains(address))
+        candidates
+            .map(|offset| Ipv4Addr::from(u32::from(self.network) + offset))
+            .find(|address| !taken.addresses.contains(address))
     }
 
     fn free_node_port(&self, protocol: &str, used: &BTreeSet<(String, u16)>) -> Option<u16> {
@@ -228,9 +275,12 @@ mod tests {
         let again = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": taken_port}]}});
         assert_eq!(
             check(again, &taken).unwrap_err(),
-            format!("spec.ports[0].nodePort: Invalid value: {taken_port}: provided port is already allocated")
+            format!(
+                "spec.ports[0].nodePort: Invalid value: {taken_port}: provided port is already allocated"
+            )
         );
-        let outside = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 80}]}});
+        let outside =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 80}]}});
         assert_eq!(
             check(outside, &taken).unwrap_err(),
             "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30001"

@@ -44,7 +44,12 @@ impl Storage {
         self.of(key)?.create(bytes).await
     }
 
-    pub(crate) async fn update(&self, key: &Key<'_>, expected: Revision, bytes: Bytes) -> Result<Arc<Object>, WriteError> {
+    pub(crate) async fn update(
+        &self,
+        key: &Key<'_>,
+        expected: Revision,
+        bytes: Bytes,
+    ) -> Result<Arc<Object>, WriteError> {
         self.of(key)?.update(bytes, expected).await
     }
 
@@ -58,13 +63,18 @@ impl Storage {
         let filter = Filter { namespace: namespace.into(), ..Filter::default() };
         let options = ListOptions { filter, ..ListOptions::default() };
         let list = self.collection(resource).and_then(|collection| collection.list(&options).ok());
-        list.into_iter().flat_map(|list| list.items).filter_map(|object| serde_json::from_slice(object.bytes()).ok()).collect()
+        list.into_iter()
+            .flat_map(|list| list.items)
+            .filter_map(|object| serde_json::from_slice(object.bytes()).ok())
+            .collect()
     }
 
     /// A built-in resource by group and plural, whatever its version.
     fn builtin(&self, group: &str, plural: &str) -> Option<&'static Arc<Resource>> {
         let v1 = self.catalog.find(group, "v1", plural);
-        v1.or_else(|| self.catalog.iter().find(|resource| resource.group == group && resource.plural == plural))
+        v1.or_else(|| {
+            self.catalog.iter().find(|resource| resource.group == group && resource.plural == plural)
+        })
     }
 }
 

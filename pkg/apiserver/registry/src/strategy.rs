@@ -4,9 +4,9 @@
 use edgek_api::name;
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::ErrorList;
 use crate::kinds;
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, same};
 
 /// The rules of one kind. Functions see whole objects.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +154,8 @@ impl Strategy {
     pub(crate) fn advance_status(new: &mut Value, old: &Value) {
         let status = new.remove("status");
         let resource_version = new.at_mut("metadata").and_then(|meta| meta.remove("resourceVersion"));
-        let (labels, annotations) = (new.at("metadata.labels").clone(), new.at("metadata.annotations").clone());
+        let (labels, annotations) =
+            (new.at("metadata.labels").clone(), new.at("metadata.annotations").clone());
         let mut kept = old.clone();
         // As upstream, metadata of the request survives a status update except what decides an object's life.
         for (field, value) in [("labels", labels), ("annotations", annotations)] {
@@ -181,7 +182,9 @@ pub(crate) fn copy(new: &mut Value, old: &Value, field: &str) {
 /// Whether two objects ask for the same: they differ in metadata and status at most.
 fn same_request(new: &Value, old: &Value) -> bool {
     let asked = |object: &Value, field: &str| object.get(field).cloned().unwrap_or_default();
-    let fields = |object: &'_ Value| object.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let fields = |object: &'_ Value| {
+        object.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    };
     fields(new)
         .into_iter()
         .chain(fields(old))

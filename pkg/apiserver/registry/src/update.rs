@@ -87,7 +87,13 @@ impl Registry {
     ///
     /// # Errors
     /// The object does not exist, was changed since the client read it, or the change is refused.
-    pub async fn update(&self, admission: &Admission<'_>, key: Key<'_>, part: Part, change: &dyn Change) -> Result<Updated, Error> {
+    pub async fn update(
+        &self,
+        admission: &Admission<'_>,
+        key: Key<'_>,
+        part: Part,
+        change: &dyn Change,
+    ) -> Result<Updated, Error> {
         for _ in 0..ATTEMPTS {
             let services = self.lock_services(key.resource).await;
             let Some(current) = self.storage.get(&key) else {
@@ -101,12 +107,22 @@ impl Registry {
         Err(key.conflict(OPTIMISTIC_LOCK))
     }
 
-    async fn create_missing(&self, admission: &Admission<'_>, key: Key<'_>, part: Part, change: &dyn Change) -> Result<Updated, Error> {
-        let creates = part == Part::Object && Self::strategy(key.resource).update_of_missing == UpdateOfMissing::Create;
+    async fn create_missing(
+        &self,
+        admission: &Admission<'_>,
+        key: Key<'_>,
+        part: Part,
+        change: &dyn Change,
+    ) -> Result<Updated, Error> {
+        let creates =
+            part == Part::Object && Self::strategy(key.resource).update_of_missing == UpdateOfMissing::Create;
         let Some(object) = change.whole().filter(|_| creates) else { return Err(key.not_found()) };
         check_name(&key, object)?;
         if !change.uid().is_empty() {
-            return Err(key.conflict(format!("Precondition failed: UID in precondition: {}, UID in object meta: ", change.uid())));
+            return Err(key.conflict(format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                change.uid()
+            )));
         }
         self.create(admission, key, object.clone()).await.map(Updated::Created)
     }
@@ -125,7 +141,10 @@ impl Registry {
         check_name(key, &new)?;
         let uid = change.uid();
         if !uid.is_empty() && uid != old.text("metadata.uid") {
-            let reason = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.text("metadata.uid"));
+            let reason = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                old.text("metadata.uid")
+            );
             return Err(key.conflict(reason));
         }
         check_version(key, &new, &old, strategy.unconditional_update)?;
@@ -139,6 +158,7 @@ impl Registry {
         };
         attempt::update(key, part, &strategy, admission, &mut new, &old, allocate).await?;
 
+        self.complete(key.resource, &mut new);
         let bytes = Self::encode(&new)?;
         let revision = current.revision();
         let unstored = || Ok(Attempt::Done(Stored(stamp_revision(&bytes, revision.0))));
@@ -178,7 +198,11 @@ fn check_name(key: &Key<'_>, object: &Value) -> Result<(), Error> {
             key.name
         )));
     }
-    if !key.namespace.is_empty() && !namespace.is_empty() && namespace != key.namespace && key.resource.namespaced {
+    if !key.namespace.is_empty()
+        && !namespace.is_empty()
+        && namespace != key.namespace
+        && key.resource.namespaced
+    {
         return Err(Error::BadRequest(format!(
             "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
             key.namespace
@@ -188,20 +212,31 @@ fn check_name(key: &Key<'_>, object: &Value) -> Result<(), Error> {
 }
 
 /// Optimistic concurrency: the client must have seen the object it replaces.
-fn check_version(key: &Key<'_>, new: &Value, old: &Value, unconditional: UnconditionalUpdate) -> Result<(), Error> {
+fn check_version(
+    key: &Key<'_>,
+    new: &Value,
+    old: &Value,
+    unconditional: UnconditionalUpdate,
+) -> Result<(), Error> {
     let (wanted, current) = (new.text("metadata.resourceVersion"), old.text("metadata.resourceVersion"));
     match wanted {
         "" | "0" if unconditional == UnconditionalUpdate::Allowed => Ok(()),
         "" | "0" => {
             let mut problems = ErrorList::default();
-            problems.invalid(&Path::Root("metadata").field("resourceVersion"), 0, "must be specified for an update");
+            problems.invalid(
+                &Path::Root("metadata").field("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
             // Upstream names the resource where it should name the kind.
             let mut subject = key.kind_subject(key.name);
             subject.kind = key.resource.plural.to_string();
             Err(Error::Invalid { subject, problems })
         }
         same if same == current => Ok(()),
-        other if other.parse::<u64>().is_err() => Err(Error::BadRequest(format!("Invalid value: {other:?}: strconv.ParseUint: parsing {other:?}: invalid syntax"))),
+        other if other.parse::<u64>().is_err() => Err(Error::BadRequest(format!(
+            "Invalid value: {other:?}: strconv.ParseUint: parsing {other:?}: invalid syntax"
+        ))),
         _ => Err(key.conflict(OPTIMISTIC_LOCK)),
     }
 }

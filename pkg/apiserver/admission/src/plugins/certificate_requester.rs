@@ -13,7 +13,11 @@ pub struct CertificateRequester;
 impl Plugin for CertificateRequester {
     fn phases(&self, request: &Request<'_>) -> Phases {
         let create = request.operation == Operation::Create;
-        if create && request.is("certificates.k8s.io", "certificatesigningrequests") { Phases::Mutate } else { Phases::None }
+        if create && request.is("certificates.k8s.io", "certificatesigningrequests") {
+            Phases::Mutate
+        } else {
+            Phases::None
+        }
     }
 
     async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Error> {

@@ -21,7 +21,8 @@ impl Plugin for DefaultTolerations {
     async fn mutate(&self, _: &Request<'_>, pod: &mut Value) -> Result<(), Error> {
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             let tolerated = pod.items("spec.tolerations").iter().any(|toleration| {
-                [key, ""].contains(&toleration.text("key")) && ["NoExecute", ""].contains(&toleration.text("effect"))
+                [key, ""].contains(&toleration.text("key"))
+                    && ["NoExecute", ""].contains(&toleration.text("effect"))
             });
             if !tolerated {
                 let mut tolerations = pod.items("spec.tolerations").to_vec();

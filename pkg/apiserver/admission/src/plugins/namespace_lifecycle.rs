@@ -50,7 +50,9 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         Err(Error::Forbidden {
-            message: format!("unable to create new content in namespace {name} because it is being terminated"),
+            message: format!(
+                "unable to create new content in namespace {name} because it is being terminated"
+            ),
             cause: Some(Cause {
                 kind: "NamespaceTerminating",
                 message: format!("namespace {name} is being terminated"),

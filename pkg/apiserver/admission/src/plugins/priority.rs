@@ -26,7 +26,10 @@ impl Priority {
         if name.is_empty() {
             let classes = self.objects.list(GROUP, "priorityclasses", "");
             // With several defaults, the lowest wins, as upstream.
-            return Ok(classes.into_iter().filter(|class| class.flag("globalDefault")).min_by_key(|class| class.number("value")));
+            return Ok(classes
+                .into_iter()
+                .filter(|class| class.flag("globalDefault"))
+                .min_by_key(|class| class.number("value")));
         }
         match self.objects.get(GROUP, "priorityclasses", "", name).or_else(|| system_class(name)) {
             Some(class) => Ok(Some(class)),
@@ -42,7 +45,9 @@ fn system_class(name: &str) -> Option<Value> {
         "system-cluster-critical" => 2_000_000_000,
         _ => return None,
     };
-    Some(serde_json::json!({"metadata": {"name": name}, "value": value, "preemptionPolicy": "PreemptLowerPriority"}))
+    Some(
+        serde_json::json!({"metadata": {"name": name}, "value": value, "preemptionPolicy": "PreemptLowerPriority"}),
+    )
 }
 
 #[async_trait]
@@ -93,9 +98,11 @@ impl Plugin for Priority {
         if !class.flag("globalDefault") {
             return Ok(());
         }
-        let other = self.objects.list(GROUP, "priorityclasses", "").into_iter().find(|other| {
-            other.flag("globalDefault") && other.text("metadata.name") != request.name
-        });
+        let other = self
+            .objects
+            .list(GROUP, "priorityclasses", "")
+            .into_iter()
+            .find(|other| other.flag("globalDefault") && other.text("metadata.name") != request.name);
         match other {
             None => Ok(()),
             Some(other) => Err(Error::forbidden(format!(

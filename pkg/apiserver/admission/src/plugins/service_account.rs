@@ -33,7 +33,11 @@ impl ServiceAccount {
 #[async_trait]
 impl Plugin for ServiceAccount {
     fn phases(&self, request: &Request<'_>) -> Phases {
-        if request.operation == Operation::Create && request.is("", "pods") { Phases::Mutate } else { Phases::None }
+        if request.operation == Operation::Create && request.is("", "pods") {
+            Phases::Mutate
+        } else {
+            Phases::None
+        }
     }
 
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value) -> Result<(), Error> {
@@ -73,7 +77,9 @@ fn mirror_pod(pod: &Value) -> Result<(), Error> {
     if volumes.iter().any(|volume| volume.has("secret")) {
         return Err(Error::forbidden("a mirror pod may not reference secrets"));
     }
-    let projects = |volume: &Value| volume.items("projected.sources").iter().any(|source| source.has("serviceAccountToken"));
+    let projects = |volume: &Value| {
+        volume.items("projected.sources").iter().any(|source| source.has("serviceAccountToken"))
+    };
     if volumes.iter().any(projects) {
         return Err(Error::forbidden("a mirror pod may not use ServiceAccountToken volume projections"));
     }
@@ -82,7 +88,8 @@ fn mirror_pod(pod: &Value) -> Result<(), Error> {
 
 /// Mounts the token into every container that mounts nothing at its place.
 fn mount_token(spec: &mut Value) {
-    let existing = spec.items("volumes").iter().map(|volume| volume.text("name")).find(|name| name.starts_with(VOLUME));
+    let existing =
+        spec.items("volumes").iter().map(|volume| volume.text("name")).find(|name| name.starts_with(VOLUME));
     let existing = existing.map(ToOwned::to_owned);
     let volume = existing.clone().unwrap_or_else(|| format!("{VOLUME}{}", random_suffix(5)));
     let mut mounted = false;

@@ -1,6 +1,6 @@
 //! A server over the memory store, called in process.
 
-#![allow(dead_code, reason = "each test crate uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses a part of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,11 @@ pub struct Nobody;
 
 #[async_trait]
 impl Authenticator for Nobody {
-    async fn authenticate(&self, _: &http::request::Parts, _: &[CertificateDer<'static>]) -> Result<Option<Arc<User>>, Error> {
+    async fn authenticate(
+        &self,
+        _: &http::request::Parts,
+        _: &[CertificateDer<'static>],
+    ) -> Result<Option<Arc<User>>, Error> {
         Ok(None)
     }
 
@@ -59,7 +63,8 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.bytes).into_owned()))
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.bytes).into_owned()))
     }
 
     pub fn warnings(&self) -> Vec<&str> {
@@ -78,7 +83,8 @@ impl Test {
 
     pub async fn with(authorizer: Arc<dyn Authorizer>) -> Self {
         let catalog = Catalog::builtin();
-        let stored = catalog.iter().filter(|resource| resource.is_stored() && resource.stored_as.is_none()).cloned();
+        let stored =
+            catalog.iter().filter(|resource| resource.is_stored() && resource.stored_as.is_none()).cloned();
         let store = Store::open(Arc::new(MemoryLog::default()), stored, Window::default()).await.unwrap();
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let scope = Scope::root();
@@ -88,7 +94,10 @@ impl Test {
             schema: Schema::builtin(),
             authenticator: Arc::new(Nobody),
             authorizer,
-            tokens: Arc::new(Tokens::new(&key, "https://kubernetes.default.svc.cluster.local", Arc::new(NoObjects)).unwrap()),
+            tokens: Arc::new(
+                Tokens::new(&key, "https://kubernetes.default.svc.cluster.local", Arc::new(NoObjects))
+                    .unwrap(),
+            ),
             dial: Arc::new(NoDial),
             address: "127.0.0.1:6443".into(),
             services: Default::default(),
@@ -104,14 +113,24 @@ impl Test {
     }
 
     /// Sends a request and reads the whole answer.
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = self.open(request.body(full(body.into())).unwrap()).await;
         let (parts, body) = response.into_parts();
-        Answer { code: parts.status, headers: parts.headers, bytes: body.collect().await.unwrap().to_bytes().to_vec() }
+        Answer {
+            code: parts.status,
+            headers: parts.headers,
+            bytes: body.collect().await.unwrap().to_bytes().to_vec(),
+        }
     }
 
     pub async fn json(&self, method: &str, path: &str, body: Value) -> Answer {
@@ -134,7 +153,9 @@ impl Test {
 
     /// Patches with a merge patch that must be accepted.
     pub async fn merge(&self, path: &str, body: Value) -> Value {
-        let answer = self.send("PATCH", path, &[("content-type", "application/merge-patch+json")], body.to_string()).await;
+        let answer = self
+            .send("PATCH", path, &[("content-type", "application/merge-patch+json")], body.to_string())
+            .await;
         assert!(answer.code.is_success(), "{}", answer.json());
         answer.json()
     }

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::strategy::{Generation, SPEC_AND_STATUS, Strategy, copy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { prepare_update, validate, generation: Generation::None, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy =
+    Strategy { prepare_update, validate, generation: Generation::None, ..SPEC_AND_STATUS };
 
 fn prepare_update(new: &mut Value, old: &Value) {
     copy(new, old, "spec");
@@ -25,6 +26,10 @@ fn validate(request: &Value, errors: &mut ErrorList) {
     if signer.is_empty() {
         errors.required(&SPEC.field("signerName"), "");
     } else if !signer.contains('/') {
-        errors.invalid(&SPEC.field("signerName"), signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
+        errors.invalid(
+            &SPEC.field("signerName"),
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        );
     }
 }

@@ -3,9 +3,9 @@
 use edgek_api::name;
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::{ErrorList, Path};
 use crate::strategy::{PLAIN, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 pub(super) const STRATEGY: Strategy = Strategy { validate, validate_update, ..PLAIN };
 

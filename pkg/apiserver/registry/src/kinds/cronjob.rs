@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::job;
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy { default, validate, ..SPEC_AND_STATUS };
 
@@ -25,12 +25,24 @@ fn validate(cron: &Value, errors: &mut ErrorList) {
     if schedule.is_empty() {
         errors.required(&SPEC.field("schedule"), "");
     } else {
-        let fields = schedule.split_whitespace().filter(|field| !field.starts_with("TZ=") && !field.starts_with("CRON_TZ=")).count();
+        let fields = schedule
+            .split_whitespace()
+            .filter(|field| !field.starts_with("TZ=") && !field.starts_with("CRON_TZ="))
+            .count();
         if !schedule.starts_with('@') && fields != 5 {
-            errors.invalid(&SPEC.field("schedule"), schedule, &format!("expected exactly 5 fields, found {fields}: [{schedule}]"));
+            errors.invalid(
+                &SPEC.field("schedule"),
+                schedule,
+                &format!("expected exactly 5 fields, found {fields}: [{schedule}]"),
+            );
         }
     }
-    workload::not_negative(spec, &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], &SPEC, errors);
+    workload::not_negative(
+        spec,
+        &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
+        &SPEC,
+        errors,
+    );
     let policy = spec.text("concurrencyPolicy");
     if !["Allow", "Forbid", "Replace"].contains(&policy) {
         errors.not_supported(&SPEC.field("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);

@@ -3,14 +3,15 @@
 use serde_json::Value;
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::ErrorList;
 use crate::labels;
 use crate::meta::immutable;
 use crate::pod::default_template;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, same};
 
-pub(super) const STRATEGY: Strategy = Strategy { default, prepare_create, prepare_update, validate, validate_update, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy =
+    Strategy { default, prepare_create, prepare_update, validate, validate_update, ..SPEC_AND_STATUS };
 
 /// The annotation that counts the changes of the template, for clients from before `metadata.generation` did.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -30,7 +31,11 @@ fn default(set: &mut Value) {
 
 fn template_generation(set: &Value) -> i64 {
     let annotations = set.at("metadata.annotations");
-    annotations.get(TEMPLATE_GENERATION).and_then(Value::as_str).and_then(|count| count.parse().ok()).unwrap_or_default()
+    annotations
+        .get(TEMPLATE_GENERATION)
+        .and_then(Value::as_str)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or_default()
 }
 
 fn prepare_create(set: &mut Value) {

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::meta::immutable;
 use crate::pod::default_template;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
 
@@ -32,11 +32,20 @@ fn validate(deployment: &Value, errors: &mut ErrorList) {
     workload::selector(spec, "empty selector is invalid for deployment", errors);
     workload::template(spec, "ReplicaSet", errors);
     strategy(spec, errors);
-    workload::not_negative(spec, &["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], &SPEC, errors);
+    workload::not_negative(
+        spec,
+        &["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"],
+        &SPEC,
+        errors,
+    );
     if let Some(deadline) = spec.number("progressDeadlineSeconds")
         && deadline <= spec.number("minReadySeconds").unwrap_or_default()
     {
-        errors.invalid(&SPEC.field("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
+        errors.invalid(
+            &SPEC.field("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        );
     }
 }
 
@@ -55,7 +64,11 @@ fn strategy(spec: &Value, errors: &mut ErrorList) {
             workload::count_or_percent(rolling.at("maxUnavailable"), &unavailable, errors);
             workload::count_or_percent(rolling.at("maxSurge"), &rolling_path.field("maxSurge"), errors);
             if workload::is_none(rolling.at("maxUnavailable")) && workload::is_none(rolling.at("maxSurge")) {
-                errors.invalid(&unavailable, rolling.at("maxUnavailable").clone(), "may not be 0 when `maxSurge` is 0");
+                errors.invalid(
+                    &unavailable,
+                    rolling.at("maxUnavailable").clone(),
+                    "may not be 0 when `maxSurge` is 0",
+                );
             }
             workload::at_most_all(rolling.at("maxUnavailable"), &unavailable, errors);
         }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::labels;
 use crate::strategy::{SPEC_AND_STATUS, Strategy, UnconditionalUpdate};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
     Strategy { validate, unconditional_update: UnconditionalUpdate::Denied, ..SPEC_AND_STATUS };

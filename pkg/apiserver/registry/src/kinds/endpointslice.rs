@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::meta::immutable;
 use crate::strategy::{Generation, PLAIN, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
     Strategy { default, validate, validate_update, generation: Generation::Counted, ..PLAIN };

@@ -2,15 +2,18 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::strategy::{Garbage, PLAIN, Strategy, UpdateOfMissing};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
     Strategy { validate, update_of_missing: UpdateOfMissing::Create, garbage: Garbage::Unsupported, ..PLAIN };
 
 fn validate(event: &Value, errors: &mut ErrorList) {
-    let about = ["involvedObject", "regarding"].into_iter().find(|field| event.has(field)).unwrap_or("involvedObject");
+    let about = ["involvedObject", "regarding"]
+        .into_iter()
+        .find(|field| event.has(field))
+        .unwrap_or("involvedObject");
     let namespace = event.at(about).text("namespace");
     let own = event.text("metadata.namespace");
     // Cluster-scoped objects have their events in the namespace default.

@@ -3,15 +3,21 @@
 use serde_json::{Value, json};
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::{Fields, is_empty};
-use edgek_api::field::{ErrorList, Path};
 use crate::labels;
 use crate::meta::immutable;
 use crate::pod::{default_template, validate_template};
 use crate::strategy::{Garbage, SPEC_AND_STATUS, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, is_empty};
 
-pub(super) const STRATEGY: Strategy =
-    Strategy { default, prepare_create, validate, validate_update, garbage: Garbage::Orphan, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy {
+    default,
+    prepare_create,
+    validate,
+    validate_update,
+    garbage: Garbage::Orphan,
+    ..SPEC_AND_STATUS
+};
 
 fn default(job: &mut Value) {
     let labels = job.at("spec.template.metadata.labels").clone();
@@ -72,7 +78,15 @@ fn validate(job: &Value, errors: &mut ErrorList) {
 pub(super) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     workload::not_negative(
         spec,
-        &["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"],
+        &[
+            "parallelism",
+            "completions",
+            "activeDeadlineSeconds",
+            "backoffLimit",
+            "ttlSecondsAfterFinished",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+        ],
         path,
         errors,
     );

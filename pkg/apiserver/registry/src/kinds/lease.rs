@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::strategy::{PLAIN, Strategy, UnconditionalUpdate, UpdateOfMissing};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy {
     validate,

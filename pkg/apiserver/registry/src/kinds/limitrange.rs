@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
 use crate::strategy::{PLAIN, Strategy, UpdateOfMissing};
+use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { default, update_of_missing: UpdateOfMissing::Create, ..PLAIN };
+pub(super) const STRATEGY: Strategy =
+    Strategy { default, update_of_missing: UpdateOfMissing::Create, ..PLAIN };
 
 fn default(range: &mut Value) {
     for limit in range.object_mut("spec").items_mut("limits") {

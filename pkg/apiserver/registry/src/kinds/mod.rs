@@ -49,12 +49,19 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("", "pods") => pod::STRATEGY,
         ("", "podtemplates") => podtemplate::STRATEGY,
         ("", "replicationcontrollers") => replicationcontroller::STRATEGY,
-        ("", "resourcequotas") => Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS },
+        ("", "resourcequotas") => {
+            Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS }
+        }
         ("", "secrets") => secret::STRATEGY,
         ("", "serviceaccounts") => serviceaccount::STRATEGY,
         ("", "services") => service::STRATEGY,
-        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => webhook::CONFIGURATION,
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => webhook::POLICY,
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => webhook::CONFIGURATION,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
+            webhook::POLICY
+        }
         ("apps", "controllerrevisions") => PLAIN,
         ("apps", "daemonsets") => daemonset::STRATEGY,
         ("apps", "deployments") => deployment::STRATEGY,
@@ -71,11 +78,16 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("policy", "poddisruptionbudgets") => disruptionbudget::STRATEGY,
         ("rbac.authorization.k8s.io", "clusterroles" | "roles") => rbac::ROLE,
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => rbac::BINDING,
-        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates" | "deviceclasses" | "resourceslices") => resourceclaim::STRATEGY,
+        (
+            "resource.k8s.io",
+            "resourceclaims" | "resourceclaimtemplates" | "deviceclasses" | "resourceslices",
+        ) => resourceclaim::STRATEGY,
         ("scheduling.k8s.io", "priorityclasses") => priorityclass::STRATEGY,
         ("storage.k8s.io", "storageclasses") => storage::CLASS,
         ("storage.k8s.io", "csidrivers") => storage::DRIVER,
-        ("storage.k8s.io", "csinodes" | "volumeattributesclasses") => Strategy { deleted: Deleted::Object, ..PLAIN },
+        ("storage.k8s.io", "csinodes" | "volumeattributesclasses") => {
+            Strategy { deleted: Deleted::Object, ..PLAIN }
+        }
         ("storage.k8s.io", "volumeattachments") => {
             Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS }
         }

@@ -3,8 +3,8 @@
 use edgek_api::name;
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::Fields;
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy, copy};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy {
     name: name::Rule::Label,

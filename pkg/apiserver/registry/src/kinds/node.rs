@@ -3,13 +3,19 @@
 use serde_json::Value;
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::{Fields, same};
+use crate::strategy::{Generation, SPEC_AND_STATUS, StatusField, Strategy, copy};
 use edgek_api::field::ErrorList;
-use crate::strategy::{Generation, StatusField, SPEC_AND_STATUS, Strategy, copy};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 // Kubelets register their node with its status, so that creation keeps it.
-pub(super) const STRATEGY: Strategy =
-    Strategy { prepare_update, validate, validate_update, generation: Generation::None, status: StatusField::Plain, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy {
+    prepare_update,
+    validate,
+    validate_update,
+    generation: Generation::None,
+    status: StatusField::Plain,
+    ..SPEC_AND_STATUS
+};
 
 fn prepare_update(new: &mut Value, old: &Value) {
     copy(new, old, "status");
@@ -26,7 +32,11 @@ fn validate(node: &Value, errors: &mut ErrorList) {
         match effect {
             "" => errors.required(&path.field("effect"), ""),
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
-            other => errors.not_supported(&path.field("effect"), other, &["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+            other => errors.not_supported(
+                &path.field("effect"),
+                other,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            ),
         }
         if !seen.insert((key, effect)) {
             errors.duplicate(&path, taint.clone());
@@ -37,10 +47,16 @@ fn validate(node: &Value, errors: &mut ErrorList) {
 fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let (before, after) = (old.at("spec.podCIDR"), new.at("spec.podCIDR"));
     if !before.is_null() && before != "" && !same(before, after) {
-        errors.forbidden(&SPEC.field("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
+        errors.forbidden(
+            &SPEC.field("podCIDRs"),
+            "node updates may not change podCIDR except from \"\" to valid",
+        );
     }
     let (before, after) = (old.at("spec.providerID"), new.at("spec.providerID"));
     if !before.is_null() && before != "" && !same(before, after) {
-        errors.forbidden(&SPEC.field("providerID"), "node updates may not change providerID except from \"\" to valid");
+        errors.forbidden(
+            &SPEC.field("providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        );
     }
 }

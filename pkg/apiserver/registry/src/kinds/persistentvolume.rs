@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::{Fields, is_empty};
-use edgek_api::field::ErrorList;
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, is_empty};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     default,
@@ -47,9 +47,28 @@ fn validate(volume: &Value, errors: &mut ErrorList) {
         errors.not_supported(&SPEC.field("capacity"), spec.at("capacity").clone(), &["storage"]);
     }
     let sources = [
-        "hostPath", "nfs", "local", "csi", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "rbd", "iscsi", "cinder",
-        "cephfs", "fc", "flocker", "flexVolume", "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk",
-        "portworxVolume", "scaleIO", "storageos",
+        "hostPath",
+        "nfs",
+        "local",
+        "csi",
+        "gcePersistentDisk",
+        "awsElasticBlockStore",
+        "glusterfs",
+        "rbd",
+        "iscsi",
+        "cinder",
+        "cephfs",
+        "fc",
+        "flocker",
+        "flexVolume",
+        "azureFile",
+        "vsphereVolume",
+        "quobyte",
+        "azureDisk",
+        "photonPersistentDisk",
+        "portworxVolume",
+        "scaleIO",
+        "storageos",
     ];
     if !sources.iter().any(|source| spec.has(source)) {
         errors.required(&SPEC, "must specify a volume type");
@@ -57,5 +76,10 @@ fn validate(volume: &Value, errors: &mut ErrorList) {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
-    crate::meta::immutable(new.at("spec.volumeMode"), old.at("spec.volumeMode"), &SPEC.field("volumeMode"), errors);
+    crate::meta::immutable(
+        new.at("spec.volumeMode"),
+        old.at("spec.volumeMode"),
+        &SPEC.field("volumeMode"),
+        errors,
+    );
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::ErrorList;
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, same};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     default,
@@ -31,7 +31,9 @@ fn validate(claim: &Value, errors: &mut ErrorList) {
         errors.required(&SPEC.field("accessModes"), "at least 1 access mode is required");
     }
     let supported = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-    for mode in spec.items("accessModes").iter().filter_map(Value::as_str).filter(|mode| !supported.contains(mode)) {
+    for mode in
+        spec.items("accessModes").iter().filter_map(Value::as_str).filter(|mode| !supported.contains(mode))
+    {
         errors.not_supported(&SPEC.field("accessModes"), mode, &supported);
     }
     if spec.at("resources.requests").get("storage").is_none() {

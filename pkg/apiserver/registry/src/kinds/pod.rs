@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::pod::{Use, default_pod, validate_pod_update, validate_spec};
 use crate::strategy::{Deleted, SPEC_AND_STATUS, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy {
     default: default_pod,
@@ -34,7 +34,12 @@ fn prepare_create(pod: &mut Value) {
 fn quality(pod: &Value) -> &'static str {
     let containers = || pod.items("spec.containers").iter().chain(pod.items("spec.initContainers"));
     let value = |container: &Value, kind: &str, name: &str| {
-        container.at("resources").at(kind).get(name).and_then(crate::pod::quantity).filter(|quantity| !quantity.is_zero())
+        container
+            .at("resources")
+            .at(kind)
+            .get(name)
+            .and_then(crate::pod::quantity)
+            .filter(|quantity| !quantity.is_zero())
     };
     let mut any = false;
     let mut guaranteed = true;

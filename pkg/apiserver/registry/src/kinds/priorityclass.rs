@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::strategy::{Generation, PLAIN, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
     Strategy { default, validate, validate_update, generation: Generation::Counted, ..PLAIN };
@@ -25,11 +25,16 @@ fn validate(class: &Value, errors: &mut ErrorList) {
         _ => None,
     };
     if system.is_none() && name.starts_with("system-") {
-        let detail = format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class");
+        let detail = format!(
+            "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+        );
         errors.forbidden(&Path::Root("metadata").field("name"), &detail);
     }
     if system.is_none() && value > HIGHEST {
-        errors.forbidden(&Path::Root("value"), &format!("maximum allowed value of a user defined priority is {HIGHEST}"));
+        errors.forbidden(
+            &Path::Root("value"),
+            &format!("maximum allowed value of a user defined priority is {HIGHEST}"),
+        );
     }
     let policy = class.text("preemptionPolicy");
     if !["PreemptLowerPriority", "Never"].contains(&policy) {
@@ -41,5 +46,10 @@ fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     if new.number("value") != old.number("value") {
         errors.forbidden(&Path::Root("value"), "may not be changed in an update.");
     }
-    crate::meta::immutable(new.at("preemptionPolicy"), old.at("preemptionPolicy"), &Path::Root("preemptionPolicy"), errors);
+    crate::meta::immutable(
+        new.at("preemptionPolicy"),
+        old.at("preemptionPolicy"),
+        &Path::Root("preemptionPolicy"),
+        errors,
+    );
 }

@@ -3,14 +3,18 @@
 use edgek_api::name;
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::{ErrorList, Path};
 use crate::strategy::{PLAIN, Strategy, UpdateOfMissing};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-pub(super) const ROLE: Strategy =
-    Strategy { name: name::Rule::PathSegment, validate: validate_role, update_of_missing: UpdateOfMissing::Create, ..PLAIN };
+pub(super) const ROLE: Strategy = Strategy {
+    name: name::Rule::PathSegment,
+    validate: validate_role,
+    update_of_missing: UpdateOfMissing::Create,
+    ..PLAIN
+};
 pub(super) const BINDING: Strategy = Strategy {
     name: name::Rule::PathSegment,
     default,
@@ -38,13 +42,18 @@ fn validate_role(role: &Value, errors: &mut ErrorList) {
         }
         if rule.items("nonResourceURLs").is_empty() {
             if rule.items("apiGroups").is_empty() {
-                errors.required(&path.field("apiGroups"), "resource rules must supply at least one api group");
+                errors
+                    .required(&path.field("apiGroups"), "resource rules must supply at least one api group");
             }
             if rule.items("resources").is_empty() {
                 errors.required(&path.field("resources"), "resource rules must supply at least one resource");
             }
         } else if role.has("metadata.namespace") {
-            errors.invalid(&path.field("nonResourceURLs"), rule.at("nonResourceURLs").clone(), "namespaced rules cannot apply to non-resource URLs");
+            errors.invalid(
+                &path.field("nonResourceURLs"),
+                rule.at("nonResourceURLs").clone(),
+                "namespaced rules cannot apply to non-resource URLs",
+            );
         }
     }
 }
@@ -55,7 +64,8 @@ fn validate_binding(binding: &Value, errors: &mut ErrorList) {
     if reference.text("apiGroup") != GROUP {
         errors.not_supported(&path.field("apiGroup"), reference.text("apiGroup"), &[GROUP]);
     }
-    let kinds: &[&str] = if binding.has("metadata.namespace") { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] =
+        if binding.has("metadata.namespace") { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     if !kinds.contains(&reference.text("kind")) {
         errors.not_supported(&path.field("kind"), reference.text("kind"), kinds);
     }

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::ErrorList;
 use crate::meta::immutable;
 use crate::pod::default_template;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
 

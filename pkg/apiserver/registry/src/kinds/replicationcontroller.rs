@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::{Fields, is_empty};
-use edgek_api::field::ErrorList;
 use crate::pod::default_template;
 use crate::strategy::{Garbage, SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, is_empty};
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, garbage: Garbage::Orphan, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy =
+    Strategy { default, validate, garbage: Garbage::Orphan, ..SPEC_AND_STATUS };
 
 fn default(controller: &mut Value) {
     let labels = controller.at("spec.template.metadata.labels").clone();

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
+use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
     Strategy { default, generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS };

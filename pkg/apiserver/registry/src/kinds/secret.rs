@@ -6,12 +6,13 @@ use edgek_api::name;
 use serde_json::Value;
 
 use super::configmap::{MAX_DATA, decoded_length, immutable_data};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::meta::immutable;
 use crate::strategy::{PLAIN, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, prepare_update, ..PLAIN };
+pub(super) const STRATEGY: Strategy =
+    Strategy { default, validate, validate_update, prepare_update, ..PLAIN };
 
 const DATA: Path<'static> = Path::Root("data");
 

@@ -6,11 +6,11 @@ use edgek_api::name;
 use serde_json::{Value, json};
 
 use super::workload::SPEC;
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::{ErrorList, Path};
 use crate::labels;
 use crate::pod::{port_number, port_number_or_name};
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy, UpdateOfMissing};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     name: name::Rule::Dns1035,
@@ -44,7 +44,8 @@ pub(crate) fn is_headless(service: &Value) -> bool {
 }
 
 fn is_external(service: &Value) -> bool {
-    matches!(service.text("spec.type"), "NodePort" | "LoadBalancer") || !service.items("spec.externalIPs").is_empty()
+    matches!(service.text("spec.type"), "NodePort" | "LoadBalancer")
+        || !service.items("spec.externalIPs").is_empty()
 }
 
 fn default(service: &mut Value) {
@@ -95,11 +96,19 @@ fn keep_allocated(new: &mut Value, old: &Value) {
         }
     }
     if has_node_ports(old) && has_node_ports(new) {
-        let in_use = |service: &Value| service.items("spec.ports").iter().filter_map(|port| port.number("nodePort")).collect::<BTreeSet<_>>();
+        let in_use = |service: &Value| {
+            service
+                .items("spec.ports")
+                .iter()
+                .filter_map(|port| port.number("nodePort"))
+                .collect::<BTreeSet<_>>()
+        };
         let used = in_use(new);
         for port in new.object_mut("spec").items_mut("ports") {
             let before = old.items("spec.ports").iter().find(|old| old.text("name") == port.text("name"));
-            if let Some(number) = before.and_then(|port| port.number("nodePort")).filter(|number| !used.contains(number)) {
+            if let Some(number) =
+                before.and_then(|port| port.number("nodePort")).filter(|number| !used.contains(number))
+            {
                 port.default_empty("nodePort", number);
             }
         }
@@ -147,7 +156,11 @@ fn validate(service: &Value, errors: &mut ErrorList) {
         }
         "ExternalName" => external_name(spec, errors),
         "ClusterIP" | "NodePort" | "LoadBalancer" => {}
-        other => errors.not_supported(&SPEC.field("type"), other, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]),
+        other => errors.not_supported(
+            &SPEC.field("type"),
+            other,
+            &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+        ),
     }
     ports(spec, errors);
     labels::validate(spec.at("selector"), &SPEC.field("selector"), errors);
@@ -159,7 +172,11 @@ fn validate(service: &Value, errors: &mut ErrorList) {
     for (index, ip) in spec.items("externalIPs").iter().enumerate() {
         let ip = ip.as_str().unwrap_or_default();
         if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.invalid(&ips.index(index), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            errors.invalid(
+                &ips.index(index),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
     }
 }

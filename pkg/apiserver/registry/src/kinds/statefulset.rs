@@ -3,17 +3,23 @@
 use serde_json::{Value, json};
 
 use super::workload::{self, SPEC};
-use edgek_apiserver_admission::fields::{Fields, same};
-use edgek_api::field::ErrorList;
 use crate::pod::default_template;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use edgek_api::field::ErrorList;
+use edgek_apiserver_admission::fields::{Fields, same};
 
 pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
 
 /// The fields of the spec that may change.
 const MUTABLE: [&str; 8] = [
-    "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy",
-    "minReadySeconds", "status",
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+    "status",
 ];
 
 fn default(set: &mut Value) {
@@ -51,7 +57,11 @@ fn validate(set: &Value, errors: &mut ErrorList) {
     }
     let kind = spec.text("updateStrategy.type");
     if !["RollingUpdate", "OnDelete"].contains(&kind) {
-        errors.invalid(&SPEC.field("updateStrategy"), spec.at("updateStrategy").clone(), "must be 'RollingUpdate' or 'OnDelete'");
+        errors.invalid(
+            &SPEC.field("updateStrategy"),
+            spec.at("updateStrategy").clone(),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        );
     }
     workload::not_negative(spec, &["replicas", "minReadySeconds"], &SPEC, errors);
     workload::selector(spec, "empty selector is invalid for statefulset", errors);

@@ -2,13 +2,18 @@
 
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::meta::immutable;
 use crate::strategy::{Deleted, PLAIN, Strategy};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const CLASS: Strategy =
-    Strategy { default: default_class, validate: validate_class, validate_update: validate_class_update, deleted: Deleted::Object, ..PLAIN };
+pub(super) const CLASS: Strategy = Strategy {
+    default: default_class,
+    validate: validate_class,
+    validate_update: validate_class_update,
+    deleted: Deleted::Object,
+    ..PLAIN
+};
 pub(super) const DRIVER: Strategy = Strategy { default: default_driver, deleted: Deleted::Object, ..PLAIN };
 
 fn default_class(class: &mut Value) {
@@ -36,7 +41,12 @@ fn validate_class_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     if new.at("reclaimPolicy") != old.at("reclaimPolicy") {
         errors.forbidden(&Path::Root("reclaimPolicy"), "updates to reclaimPolicy are forbidden.");
     }
-    immutable(new.at("volumeBindingMode"), old.at("volumeBindingMode"), &Path::Root("volumeBindingMode"), errors);
+    immutable(
+        new.at("volumeBindingMode"),
+        old.at("volumeBindingMode"),
+        &Path::Root("volumeBindingMode"),
+        errors,
+    );
 }
 
 fn default_driver(driver: &mut Value) {

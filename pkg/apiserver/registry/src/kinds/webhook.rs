@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use edgek_apiserver_admission::fields::Fields;
 use crate::strategy::{Generation, PLAIN, SPEC_AND_STATUS, Strategy};
+use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const CONFIGURATION: Strategy = Strategy { default: default_configuration, generation: Generation::Counted, ..PLAIN };
+pub(super) const CONFIGURATION: Strategy =
+    Strategy { default: default_configuration, generation: Generation::Counted, ..PLAIN };
 pub(super) const POLICY: Strategy = Strategy { default: default_policy, ..SPEC_AND_STATUS };
 
 fn default_configuration(configuration: &mut Value) {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::{Fields, is_empty};
-use edgek_api::field::{ErrorList, Path};
 use crate::labels;
 use crate::pod::{NOT_NEGATIVE, validate_template};
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, is_empty};
 
 pub(super) const SPEC: Path<'static> = Path::Root("spec");
 
@@ -38,7 +38,11 @@ pub(super) fn selector(spec: &Value, empty: &str, errors: &mut ErrorList) {
 
 /// The labels of a template do not match the selector.
 pub(super) fn mismatch(template_labels: &Value, errors: &mut ErrorList) {
-    errors.invalid(&SPEC.field("template.metadata.labels"), template_labels.clone(), "`selector` does not match template `labels`");
+    errors.invalid(
+        &SPEC.field("template.metadata.labels"),
+        template_labels.clone(),
+        "`selector` does not match template `labels`",
+    );
 }
 
 /// The template of pods that run for ever. `kind` names the workload in upstream's message.
@@ -50,7 +54,10 @@ pub(super) fn template(spec: &Value, kind: &str, errors: &mut ErrorList) {
         errors.not_supported(&path.field("spec.restartPolicy"), policy, &["Always"]);
     }
     if spec.has("template.spec.activeDeadlineSeconds") {
-        errors.forbidden(&path.field("spec.activeDeadlineSeconds"), &format!("activeDeadlineSeconds in {kind} is not Supported"));
+        errors.forbidden(
+            &path.field("spec.activeDeadlineSeconds"),
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
+        );
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::resources;
 use super::spec::{NOT_NEGATIVE, one_of};
 use super::volume::Volumes;
-use edgek_apiserver_admission::fields::Fields;
 use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// What distinguishes the three lists of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,11 @@ pub(super) fn validate_all(spec: &Value, volumes: &Volumes<'_>, path: &Path<'_>,
     }
     let mut names = BTreeSet::new();
     let mut host_ports = BTreeSet::new();
-    for (list, kind) in [("containers", Kind::Regular), ("initContainers", Kind::Init), ("ephemeralContainers", Kind::Ephemeral)] {
+    for (list, kind) in [
+        ("containers", Kind::Regular),
+        ("initContainers", Kind::Init),
+        ("ephemeralContainers", Kind::Ephemeral),
+    ] {
         let list_path = path.field(list);
         for (index, container) in spec.items(list).iter().enumerate() {
             let path = list_path.index(index);
@@ -104,7 +108,12 @@ pub(crate) fn port_number_or_name(port: &Value, path: &Path<'_>, errors: &mut Er
     }
 }
 
-fn unique_host_ports<'a>(container: &'a Value, seen: &mut BTreeSet<(&'a str, &'a str, i64)>, path: &Path<'_>, errors: &mut ErrorList) {
+fn unique_host_ports<'a>(
+    container: &'a Value,
+    seen: &mut BTreeSet<(&'a str, &'a str, i64)>,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     let ports = path.field("ports");
     for (index, port) in container.items("ports").iter().enumerate() {
         let Some(number) = port.number("hostPort").filter(|number| *number != 0) else { continue };
@@ -134,7 +143,8 @@ fn environment(container: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         if !prefix.is_empty() {
             errors.invalid_all(&path.field("prefix"), prefix, name::env_var(prefix));
         }
-        let present: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)).collect();
+        let present: Vec<&str> =
+            ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)).collect();
         for kind in &present {
             if source.at(kind).text("name").is_empty() {
                 errors.required(&path.field(kind).field("name"), "");
@@ -200,7 +210,11 @@ fn mounts(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mu
         }
         if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
             let expression = mount.text("subPathExpr");
-            errors.invalid(&path.field("subPathExpr"), expression, "subPathExpr and subPath are mutually exclusive");
+            errors.invalid(
+                &path.field("subPathExpr"),
+                expression,
+                "subPathExpr and subPath are mutually exclusive",
+            );
         }
     }
 }
@@ -243,7 +257,9 @@ fn lifecycle(container: &Value, kind: Kind, path: &Path<'_>, errors: &mut ErrorL
 
 fn probe(probe: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) {
     handler(probe, path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         if let Some(number) = probe.number(field).filter(|number| *number < 0) {
             errors.invalid(&path.field(field), number, NOT_NEGATIVE);
         }
@@ -253,7 +269,11 @@ fn probe(probe: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) {
             errors.invalid(&path.field("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
         }
         if kind == "readinessProbe" {
-            errors.invalid(&path.field("terminationGracePeriodSeconds"), seconds, "must not be set for readinessProbes");
+            errors.invalid(
+                &path.field("terminationGracePeriodSeconds"),
+                seconds,
+                "must not be set for readinessProbes",
+            );
         }
     }
     let successes = probe.number("successThreshold").unwrap_or(1);
@@ -307,6 +327,10 @@ fn security_context(container: &Value, path: &Path<'_>, errors: &mut ErrorList) 
         }
     }
     if context.at("allowPrivilegeEscalation") == &Value::Bool(false) && context.flag("privileged") {
-        errors.invalid(&path, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+        errors.invalid(
+            &path,
+            context.clone(),
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        );
     }
 }

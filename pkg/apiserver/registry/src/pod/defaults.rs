@@ -144,7 +144,9 @@ fn has_latest_tag(image: &str) -> bool {
 }
 
 fn volume(volume: &mut Value) {
-    let has_source = volume.as_object().is_some_and(|fields| fields.iter().any(|(name, value)| name != "name" && !value.is_null()));
+    let has_source = volume
+        .as_object()
+        .is_some_and(|fields| fields.iter().any(|(name, value)| name != "name" && !value.is_null()));
     if !has_source {
         volume.set("emptyDir", json!({}));
     }
@@ -180,7 +182,15 @@ fn legacy_volume(volume: &mut Value) {
     let defaults: [(&str, &[(&str, Value)]); 4] = [
         ("iscsi", &[("iscsiInterface", json!("default"))]),
         ("rbd", &[("pool", json!("rbd")), ("user", json!("admin")), ("keyring", json!("/etc/ceph/keyring"))]),
-        ("azureDisk", &[("cachingMode", json!("ReadWrite")), ("fsType", json!("ext4")), ("readOnly", json!(false)), ("kind", json!("Shared"))]),
+        (
+            "azureDisk",
+            &[
+                ("cachingMode", json!("ReadWrite")),
+                ("fsType", json!("ext4")),
+                ("readOnly", json!(false)),
+                ("kind", json!("Shared")),
+            ],
+        ),
         ("scaleIO", &[("storageMode", json!("ThinProvisioned")), ("fsType", json!("xfs"))]),
     ];
     for (source, fields) in defaults {

@@ -10,6 +10,9 @@ mod volume;
 
 pub(crate) use container::{port_number, port_number_or_name};
 pub(crate) use defaults::{pod as default_pod, template as default_template};
-pub(crate) use spec::{NOT_NEGATIVE, Use, template as validate_template, validate as validate_spec};
-pub(crate) use update::{ephemeral_containers as validate_ephemeral_containers_update, pod as validate_pod_update, resize as validate_resize};
 pub(crate) use resources::parse as quantity;
+pub(crate) use spec::{NOT_NEGATIVE, Use, template as validate_template, validate as validate_spec};
+pub(crate) use update::{
+    ephemeral_containers as validate_ephemeral_containers_update, pod as validate_pod_update,
+    resize as validate_resize,
+};

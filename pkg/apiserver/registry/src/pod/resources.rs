@@ -4,9 +4,9 @@ use edgek_api::name;
 use edgek_api::quantity::Quantity;
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::pod::spec::NOT_NEGATIVE;
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// The resources that a container may name without a domain.
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -27,9 +27,17 @@ pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut ErrorLis
             (Some(request), Some(bound), Some(limit)) => {
                 let text = limit.as_str().map_or_else(|| limit.to_string(), ToOwned::to_owned);
                 if request != bound && !overcommit {
-                    errors.invalid(&requests_path, shown(&request), &format!("must be equal to {name} limit of {text}"));
+                    errors.invalid(
+                        &requests_path,
+                        shown(&request),
+                        &format!("must be equal to {name} limit of {text}"),
+                    );
                 } else if request > bound {
-                    errors.invalid(&requests_path, shown(&request), &format!("must be less than or equal to {name} limit of {text}"));
+                    errors.invalid(
+                        &requests_path,
+                        shown(&request),
+                        &format!("must be less than or equal to {name} limit of {text}"),
+                    );
                 }
             }
             (_, _, None) if !overcommit => {

@@ -6,9 +6,9 @@ use edgek_api::name;
 use serde_json::Value;
 
 use super::{container, volume};
-use edgek_apiserver_admission::fields::Fields;
-use edgek_api::field::{ErrorList, Path};
 use crate::labels;
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// Where a pod spec stands: some rules hold for pods only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,10 @@ pub(crate) fn template(template: &Value, path: &Path<'_>, errors: &mut ErrorList
     let spec_path = path.field("spec");
     validate(template.at("spec"), &spec_path, Use::Template, errors);
     if !template.items("spec.ephemeralContainers").is_empty() {
-        errors.forbidden(&spec_path.field("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+        errors.forbidden(
+            &spec_path.field("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
     }
 }
 
@@ -47,7 +50,11 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, used: Use, errors: &mut Er
     host_aliases(spec, path, errors);
     scheduling(spec, path, errors);
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
-        errors.invalid(&path.field("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled");
+        errors.invalid(
+            &path.field("shareProcessNamespace"),
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
     }
 }
 
@@ -70,7 +77,11 @@ fn names(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let secrets = path.field("imagePullSecrets");
     for (index, secret) in spec.items("imagePullSecrets").iter().enumerate() {
         if secret.text("name").is_empty() {
-            errors.invalid(&secrets.index(index).field("name"), secret.text("name"), "name must not be empty");
+            errors.invalid(
+                &secrets.index(index).field("name"),
+                secret.text("name"),
+                "name must not be empty",
+            );
         }
     }
 }
@@ -79,7 +90,11 @@ fn numbers(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if let Some(seconds) = spec.number("activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.invalid(&path.field("activeDeadlineSeconds"), seconds, "must be between 1 and 2147483647, inclusive");
+        errors.invalid(
+            &path.field("activeDeadlineSeconds"),
+            seconds,
+            "must be between 1 and 2147483647, inclusive",
+        );
     }
     for field in ["terminationGracePeriodSeconds"] {
         if let Some(seconds) = spec.number(field).filter(|seconds| *seconds < 0) {
@@ -92,7 +107,13 @@ fn numbers(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// A field that must be set to one of a few values.
-pub(super) fn one_of(value: &Value, field: &str, supported: &[&str], path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn one_of(
+    value: &Value,
+    field: &str,
+    supported: &[&str],
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     match value.text(field) {
         "" => errors.required(&path.field(field), ""),
         set if supported.contains(&set) => {}
@@ -107,9 +128,15 @@ fn host_network_ports(spec: &Value, path: &Path<'_>, used: Use, errors: &mut Err
         let ports = item.field("ports");
         for (index, port) in container.items("ports").iter().enumerate() {
             let host_port = port.number("hostPort").unwrap_or_default();
-            if (used == Use::Pod || host_port != 0) && host_port != port.number("containerPort").unwrap_or_default() {
+            if (used == Use::Pod || host_port != 0)
+                && host_port != port.number("containerPort").unwrap_or_default()
+            {
                 let item = ports.index(index);
-                errors.invalid(&item.field("hostPort"), host_port, "must match `containerPort` when `hostNetwork` is true");
+                errors.invalid(
+                    &item.field("hostPort"),
+                    host_port,
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
             }
         }
     }
@@ -119,16 +146,22 @@ fn host_network_ports(spec: &Value, path: &Path<'_>, used: Use, errors: &mut Err
 pub(super) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);
-        let (key, operator, value) = (toleration.text("key"), toleration.text("operator"), toleration.text("value"));
+        let (key, operator, value) =
+            (toleration.text("key"), toleration.text("operator"), toleration.text("value"));
         let effect = toleration.text("effect");
         if !key.is_empty() {
             errors.invalid_all(&path.field("key"), key, name::qualified_name(key));
         } else if operator != "Exists" {
-            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let detail =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.invalid(&path.field("operator"), operator, detail);
         }
         if toleration.has("tolerationSeconds") && effect != "NoExecute" {
-            errors.invalid(&path.field("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            errors.invalid(
+                &path.field("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         match operator {
             "" | "Equal" => {
@@ -138,13 +171,21 @@ pub(super) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut E
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.invalid(&path.field("operator"), value, "value must be empty when `operator` is 'Exists'");
+                errors.invalid(
+                    &path.field("operator"),
+                    value,
+                    "value must be empty when `operator` is 'Exists'",
+                );
             }
             "Exists" => {}
             other => errors.not_supported(&path.field("operator"), other, &["Equal", "Exists"]),
         }
         if !effect.is_empty() && !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-            errors.not_supported(&path.field("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+            errors.not_supported(
+                &path.field("effect"),
+                effect,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            );
         }
     }
 }
@@ -155,7 +196,11 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let item = aliases.index(index);
         let ip = alias.text("ip");
         if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.invalid(&item.field("ip"), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            errors.invalid(
+                &item.field("ip"),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
         let hostnames = item.field("hostnames");
         for (index, hostname) in alias.items("hostnames").iter().enumerate() {
@@ -187,7 +232,11 @@ fn scheduling(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         let action = constraint.text("whenUnsatisfiable");
         if !["DoNotSchedule", "ScheduleAnyway"].contains(&action) {
-            errors.not_supported(&item.field("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]);
+            errors.not_supported(
+                &item.field("whenUnsatisfiable"),
+                action,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            );
         }
         labels::validate_selector(constraint.at("labelSelector"), &item.field("labelSelector"), errors);
     }

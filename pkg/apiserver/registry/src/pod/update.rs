@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use edgek_apiserver_admission::fields::{Fields, same};
 use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::{Fields, same};
 
 const SPEC: Path<'static> = Path::Root("spec");
 
@@ -58,7 +58,9 @@ fn deadline(new: &Value, old: &Value, errors: &mut ErrorList) {
         (Some(new), Some(old)) if old < new => {
             errors.invalid(&path, new, "must be less than or equal to previous value");
         }
-        (None, Some(_)) => errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value"),
+        (None, Some(_)) => {
+            errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value")
+        }
         _ => {}
     }
 }
@@ -72,12 +74,17 @@ fn added_tolerations(new: &Value, old: &Value, errors: &mut ErrorList) {
         })
     };
     if !old.items("tolerations").iter().all(kept) {
-        errors.forbidden(&SPEC.field("tolerations"), "existing toleration can not be modified except its tolerationSeconds");
+        errors.forbidden(
+            &SPEC.field("tolerations"),
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
     }
 }
 
 fn removed_gates(new: &Value, old: &Value, errors: &mut ErrorList) {
-    let names = |spec: &Value| spec.items("schedulingGates").iter().map(|gate| gate.text("name").to_owned()).collect::<BTreeSet<_>>();
+    let names = |spec: &Value| {
+        spec.items("schedulingGates").iter().map(|gate| gate.text("name").to_owned()).collect::<BTreeSet<_>>()
+    };
     for added in names(new).difference(&names(old)) {
         let detail = format!("only deletion is allowed, but found new scheduling gate '{added}'");
         errors.forbidden(&SPEC.field("schedulingGates").index(0), &detail);
@@ -87,7 +94,11 @@ fn removed_gates(new: &Value, old: &Value, errors: &mut ErrorList) {
 fn added_node_selector(new: &Value, old: &Value, errors: &mut ErrorList) {
     if old.entries("nodeSelector").any(|(key, value)| new.at("nodeSelector").get(key) != Some(value)) {
         let path = SPEC.field("nodeSelector");
-        errors.invalid(&path, new.at("nodeSelector").clone(), "only additions to spec.nodeSelector are allowed (no mutations or deletions)");
+        errors.invalid(
+            &path,
+            new.at("nodeSelector").clone(),
+            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        );
     }
 }
 
@@ -98,9 +109,13 @@ pub(crate) fn ephemeral_containers(new: &Value, old: &Value, errors: &mut ErrorL
     for old in old.items("spec.ephemeralContainers") {
         let name = old.text("name");
         match new.iter().find(|container| container.text("name") == name) {
-            None => errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be removed\n")),
+            None => errors
+                .forbidden(&path, &format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(container) if !same(container, old) => {
-                errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be changed\n"));
+                errors.forbidden(
+                    &path,
+                    &format!("existing ephemeral containers {name:?} may not be changed\n"),
+                );
             }
             Some(_) => {}
         }

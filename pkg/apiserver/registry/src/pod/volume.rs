@@ -6,18 +6,44 @@ use edgek_api::name;
 use serde_json::Value;
 
 use super::container::descending_path;
-use edgek_apiserver_admission::fields::Fields;
 use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
 
 /// The names of the valid volumes, which mounts may name.
 pub(super) type Volumes<'a> = BTreeSet<&'a str>;
 
 /// Every kind of volume a pod may have, in the order upstream looks for them.
 const SOURCES: [&str; 30] = [
-    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
-    "glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI", "fc",
-    "flexVolume", "configMap", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
-    "storageos", "projected", "scaleIO", "csi", "ephemeral", "image",
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "projected",
+    "scaleIO",
+    "csi",
+    "ephemeral",
+    "image",
 ];
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -79,7 +105,9 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         "secret" | "configMap" => key_paths(source, &path, errors),
         "downwardAPI" => downward_api(source, &path, errors),
         "projected" => projected(source, &path, errors),
-        "ephemeral" if !source.has("volumeClaimTemplate") => errors.required(&path.field("volumeClaimTemplate"), ""),
+        "ephemeral" if !source.has("volumeClaimTemplate") => {
+            errors.required(&path.field("volumeClaimTemplate"), "")
+        }
         _ => {}
     }
 }
@@ -99,7 +127,8 @@ fn host_path(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if value.split('/').any(|part| part == "..") {
         errors.invalid(&path.field("path"), value, "must not contain '..'");
     }
-    let types = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+    let types =
+        ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
     let kind = source.text("type");
     if !types.contains(&kind) {
         errors.not_supported(&path.field("type"), kind, &types);
@@ -134,7 +163,11 @@ fn downward_api(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         local_path(file.text("path"), &path.field("path"), errors);
         match (file.has("fieldRef"), file.has("resourceFieldRef")) {
             (true, true) => {
-                errors.invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                errors.invalid(
+                    path,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
             }
             (false, false) => errors.required(path, "one of fieldRef and resourceFieldRef is required"),
             (true, false) if file.at("fieldRef").text("fieldPath").is_empty() => {
@@ -150,7 +183,14 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let sources = path.field("sources");
     for (index, source) in source.items("sources").iter().enumerate() {
         let item = sources.index(index);
-        let kinds = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+        let kinds = [
+            "secret",
+            "configMap",
+            "downwardAPI",
+            "serviceAccountToken",
+            "clusterTrustBundle",
+            "podCertificate",
+        ];
         let present: Vec<&str> = kinds.into_iter().filter(|kind| source.has(kind)).collect();
         for kind in &present {
             let path = item.field(kind);
@@ -177,7 +217,9 @@ fn token(token: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let lifetime = path.field("expirationSeconds");
     match token.number("expirationSeconds") {
         None => errors.required(&lifetime, ""),
-        Some(seconds) if seconds < 600 => errors.invalid(&lifetime, seconds, "may not specify a duration less than 10 minutes"),
+        Some(seconds) if seconds < 600 => {
+            errors.invalid(&lifetime, seconds, "may not specify a duration less than 10 minutes")
+        }
         Some(seconds) if seconds > 1 << 32 => {
             errors.invalid(&lifetime, seconds, "may not specify a duration larger than 2^32 seconds");
         }
