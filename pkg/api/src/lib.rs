@@ -1,6 +1,7 @@
 //! The schema engine: kinds, object bytes, codecs, patches, selectors and Status; no I/O.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod convert;
 pub mod discovery;
 pub mod field;
 pub mod json;
