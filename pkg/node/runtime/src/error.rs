@@ -28,7 +28,7 @@ pub enum Error {
         problem: String,
     },
     /// The registry, or what it sent, prevented the pull.
-    #[error("failed to pull and unpack image {reference}: {problem}")]
+    #[error("failed to pull and unpack image {reference:?}: {problem}")]
     Pull {
         /// The reference in full.
         reference: String,

@@ -76,7 +76,7 @@ pub(super) struct Containers {
 impl Containers {
     pub(super) fn new(scope: Scope, client: Client, config: Config) -> Self {
         Self {
-            images: Images::new(scope.clone(), client.clone(), config.hosts_dir.clone()),
+            images: Images::new(scope.clone(), client.clone(), &config),
             scope,
             client,
             config,

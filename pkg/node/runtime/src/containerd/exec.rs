@@ -73,10 +73,11 @@ pub(super) async fn start(
             (code, ()) = async { tokio::join!(finish(&process, exec.timeout, ended), forward(outputs, output, ended_receiver)) } => code,
             () = streams => Ok(0),
         };
-        process.delete().await;
-        pipes.remove();
         // Nobody may be waiting any more.
         let _ = exit.send(code);
+        // The shim waits up to 10 s here for children that hold the command's output open.
+        process.delete().await;
+        pipes.remove();
     });
     Ok(session)
 }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 use super::client::{Client, any, failed, found};
 use super::manifest::{self, Manifest};
-use super::transfer;
+use super::transfer::{self, Logins};
+use super::{Config, Registries};
 use crate::{Credentials, Error, Image, ImageVersion, Reference, Result};
 
 /// The snapshotter all images are unpacked with.
@@ -27,15 +28,16 @@ pub(super) const SNAPSHOTTER: &str = "overlayfs";
 pub(super) struct Images {
     scope: Scope,
     client: Client,
-    /// `hosts.toml` files by registry: mirrors, TLS, plain HTTP.
-    hosts_dir: Option<PathBuf>,
+    registries: Arc<Registries>,
+    hosts_dir: PathBuf,
     /// Manifests by digest: they never change.
     manifests: Mutex<HashMap<String, Arc<Manifest>>>,
 }
 
 impl Images {
-    pub(super) fn new(scope: Scope, client: Client, hosts_dir: Option<PathBuf>) -> Self {
-        Self { scope, client, hosts_dir, manifests: Mutex::default() }
+    pub(super) fn new(scope: Scope, client: Client, config: &Config) -> Self {
+        let (registries, hosts_dir) = (Arc::new(config.registries.clone()), config.hosts_dir());
+        Self { scope, client, registries, hosts_dir, manifests: Mutex::default() }
     }
 
     /// All images whose content for this platform is here, by id.
@@ -86,27 +88,22 @@ impl Images {
     /// Pulls and unpacks through containerd's transfer service.
     pub(super) async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image> {
         let name = Reference::parse(reference)?;
-        let mut resolver = RegistryResolver {
-            host_dir: self.hosts_dir.as_deref().map(text).unwrap_or_default(),
-            ..RegistryResolver::default()
-        };
         let problem = |problem: String| Error::Pull { reference: name.to_string(), problem };
-        let mut answering = None;
-        match credentials {
-            Some(Credentials::Bearer(token)) => {
-                resolver.headers.insert("Authorization".to_owned(), format!("Bearer {token}"));
-            }
-            Some(credentials) => {
-                let stream = transfer::answer_logins(&self.scope, &self.client, &name, credentials).await?;
-                resolver.auth_stream = stream.id.clone();
-                answering = Some(stream);
-            }
-            None => {}
+        let mut resolver =
+            RegistryResolver { host_dir: text(&self.hosts_dir), ..RegistryResolver::default() };
+        let mut logins = None;
+        if let Some(Credentials::Bearer(token)) = credentials {
+            resolver.headers.insert("Authorization".to_owned(), format!("Bearer {token}"));
+        } else {
+            let answers = Logins::new(&name, credentials.cloned(), self.registries.clone());
+            let stream = transfer::answer_logins(&self.scope, &self.client, answers).await?;
+            resolver.auth_stream.clone_from(&stream.id);
+            logins = Some(stream);
         }
         let source = any(&OciRegistry { reference: name.to_string(), resolver: Some(resolver) });
         let destination = any(&ImageStore { name: name.to_string(), ..unpacked() });
         let transferred = self.transfer(source, destination).await;
-        drop(answering);
+        drop(logins);
         transferred.map_err(|error| match error {
             Error::Call { problem: text, .. } => problem(text),
             other => other,

@@ -7,7 +7,7 @@
 //! | `monitor` | what is heard: ends of containers, reconnection, adoption |
 //! | `containers` | the table of containers and every change to one |
 //! | `exec`, `output`, `pipes`, `log` | streams |
-//! | `images`, `manifest`, `transfer` | images |
+//! | `images`, `manifest`, `transfer`, `registries` | images |
 //! | `spec`, `seccomp`, `users`, `layers`, `host`, `runc` | how a container is made |
 //! | `pod`, `holder` | what the containers of a pod share |
 //! | `cgroup`, `record` | usage, what survives restarts |
@@ -28,6 +28,7 @@ mod output;
 mod pipes;
 mod pod;
 mod record;
+mod registries;
 mod runc;
 mod seccomp;
 mod spec;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 
 pub use self::daemon::{Daemon, DaemonConfig};
 pub use self::log::LogLimits;
+pub use self::registries::{Auth, HostConfig, Mirror, Registries, Tls};
 
 use self::client::{Client, failed};
 use self::containers::Containers;
@@ -67,12 +69,19 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Where runc is; `None` for the one in containerd's `PATH`.
     pub runc: Option<PathBuf>,
-    /// Directories named like registries with a `hosts.toml` each.
-    pub hosts_dir: Option<PathBuf>,
+    /// Mirrors, TLS settings and logins of image registries.
+    pub registries: Registries,
     /// How large container logs grow.
     pub log_limits: LogLimits,
     /// What holds a shared PID namespace.
     pub holder: Program,
+}
+
+impl Config {
+    /// Where containerd finds the settings of registries.
+    fn hosts_dir(&self) -> PathBuf {
+        self.state_dir.join("hosts")
+    }
 }
 
 /// A static program of the host that runs inside a container of its own: `edgek pause`, which calls
@@ -95,13 +104,17 @@ pub struct Containerd {
 
 impl Containerd {
     /// Connects in the background, now and whenever containerd comes back; calls wait for it.
-    pub fn start(scope: &Scope, config: Config) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When the settings of the registries cannot be written for containerd.
+    pub fn start(scope: &Scope, config: Config) -> Result<Arc<Self>> {
+        config.registries.write(&config.hosts_dir())?;
         let client = Client::new(&config.socket);
         let root_dir = config.root_dir.clone();
         let containers = Arc::new(Containers::new(scope.clone(), client.clone(), config));
         let (sender, ready) = watch::channel(false);
         scope.spawn("containerd monitor", monitor::run(containers.clone(), sender));
-        Arc::new(Self { client, containers, ready, root_dir })
+        Ok(Arc::new(Self { client, containers, ready, root_dir }))
     }
 
     async fn ready(&self) -> Result<&Containers> {

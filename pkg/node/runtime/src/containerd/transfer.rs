@@ -2,6 +2,7 @@
 //! archive. Called by `images`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use containerd_client::services::v1::StreamInit;
 use containerd_client::tonic::Streaming;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 
+use super::Registries;
 use super::client::{Client, any, failed};
 use crate::{Credentials, Error, Reference, Result};
 
@@ -34,23 +36,35 @@ impl Drop for Stream {
     }
 }
 
-/// Opens a stream on which containerd asks how to log in to a registry host while it pulls `reference`. Only hosts of
-/// the reference's own registry get the credentials, never a mirror.
-pub(super) async fn answer_logins(
-    scope: &Scope,
-    client: &Client,
-    reference: &Reference,
-    credentials: &Credentials,
-) -> Result<Stream> {
+/// Who may log in where during one pull.
+pub(super) struct Logins {
+    registry: String,
+    own: Option<Credentials>,
+    registries: Arc<Registries>,
+}
+
+impl Logins {
+    /// `own` are the pull's credentials: for hosts of the reference's own registry, never for a mirror.
+    pub(super) fn new(reference: &Reference, own: Option<Credentials>, registries: Arc<Registries>) -> Self {
+        Self { registry: reference.registry().to_owned(), own, registries }
+    }
+
+    fn answer(&self, host: &str) -> AuthResponse {
+        let own = self.own.clone().filter(|_| is_host_of(host, &self.registry));
+        let name = if is_host_of(host, "docker.io") { "docker.io" } else { host };
+        let configured = || self.registries.credentials(host).or_else(|| self.registries.credentials(name));
+        own.or_else(configured).map(login).unwrap_or_default()
+    }
+}
+
+/// Opens a stream on which containerd asks how to log in to a registry's hosts.
+pub(super) async fn answer_logins(scope: &Scope, client: &Client, logins: Logins) -> Result<Stream> {
     let id = format!("login-{}", uuid::Uuid::new_v4());
     let (sender, mut receiver) = open(client, &id).await?;
-    let (registry, credentials) = (reference.registry().to_owned(), credentials.clone());
     let task = scope.spawn("registry login", async move {
         while let Ok(Some(message)) = receiver.message().await {
             let Ok(request) = AuthRequest::decode(message.value.as_slice()) else { break };
-            let known = is_host_of(&request.host, &registry);
-            let answer = if known { login(&credentials) } else { AuthResponse::default() };
-            if sender.send(any(&answer)).await.is_err() {
+            if sender.send(any(&logins.answer(&request.host))).await.is_err() {
                 break;
             }
         }
@@ -116,12 +130,10 @@ fn is_host_of(host: &str, registry: &str) -> bool {
     host == registry || (registry == "docker.io" && host.ends_with(".docker.io"))
 }
 
-fn login(credentials: &Credentials) -> AuthResponse {
+fn login(credentials: Credentials) -> AuthResponse {
     let (kind, username, secret) = match credentials {
-        Credentials::Basic { username, password } => {
-            (AuthType::Credentials, username.clone(), password.clone())
-        }
-        Credentials::Identity(token) => (AuthType::Refresh, String::new(), token.clone()),
+        Credentials::Basic { username, password } => (AuthType::Credentials, username, password),
+        Credentials::Identity(token) => (AuthType::Refresh, String::new(), token),
         Credentials::Bearer(token) => (AuthType::Header, String::new(), format!("Bearer {token}")),
     };
     AuthResponse { auth_type: kind.into(), username, secret, ..AuthResponse::default() }

@@ -1,16 +1,12 @@
-//! Containers outlive edgek and containerd, however these end. Needs root and `EDGEK_BUNDLE`.
-
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
+//! Containers outlive edgek and containerd, however these end.
 
 use std::time::Duration;
 
+use crate::support::{Edgek, Node, exit_code, process_count};
 use bytes::Bytes;
 use edgek_node_runtime::{ContainerId, ContainerSpec, ExitReason, PidNamespace, Runtime, State, Stdin};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Edgek, Node, exit_code, process_count};
 
 /// An edgek whose tasks can end all at once, as those of a killed process do.
 struct Process {
@@ -175,7 +171,7 @@ fn both_killed_come_back_and_an_orderly_end_leaves_containers_running() {
     let edgek = Process::start(&node);
     edgek.run(async |edgek| {
         assert_eq!(state(edgek, &spec.id).await, before);
-        edgek.scope.close(support::PATIENCE).await.unwrap();
+        edgek.scope.close(crate::support::PATIENCE).await.unwrap();
     });
     assert_eq!(process_count(&node, "containerd"), 1, "the shim stays, containerd goes");
     edgek.kill();

@@ -1,41 +1,42 @@
 //! What the system tests share: a containerd of their own, a busybox image made from the distribution's static
 //! package, and short ways to make containers.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "tests; each uses a part of this")]
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgek_base_lifecycle::Scope;
-use edgek_node_runtime::containerd::{Config, Containerd, Daemon, DaemonConfig, LogLimits, Program};
+use edgek_node_runtime::containerd::{
+    Config, Containerd, Daemon, DaemonConfig, LogLimits, Program, Registries,
+};
 use edgek_node_runtime::{
     Container, ContainerId, ContainerSpec, ExecSpec, Log, Output, PodRef, Runtime, Session, State,
 };
+use parking_lot::Mutex;
 
-pub const IMAGE: &str = "docker.io/library/busybox:test";
+pub(crate) const IMAGE: &str = "docker.io/library/busybox:test";
 
 /// How long anything in a test may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node's runtime: directories, a containerd, and what `edgek` keeps of it. Dropped, it stops its containers.
-pub struct Node {
-    pub dir: tempfile::TempDir,
-    pub config: Config,
-    pub daemon: DaemonConfig,
+pub(crate) struct Node {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) config: Config,
+    pub(crate) daemon: DaemonConfig,
     scopes: Mutex<Vec<Scope>>,
 }
 
 /// The process that a test calls edgek: its scope and its runtime.
-pub struct Edgek {
-    pub scope: Scope,
-    pub runtime: Arc<Containerd>,
+pub(crate) struct Edgek {
+    pub(crate) scope: Scope,
+    pub(crate) runtime: Arc<Containerd>,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let bundle = std::env::var_os("EDGEK_BUNDLE").map_or_else(
@@ -54,7 +55,7 @@ impl Node {
             state_dir: daemon.state_dir.clone(),
             root_dir: daemon.root_dir.clone(),
             runc: None,
-            hosts_dir: None,
+            registries: Registries::default(),
             log_limits: LogLimits::default(),
             holder: Program {
                 program: "/usr/bin/busybox".into(),
@@ -65,7 +66,7 @@ impl Node {
     }
 
     /// A running edgek with its containerd and the test image.
-    pub async fn start(&self) -> Edgek {
+    pub(crate) async fn start(&self) -> Edgek {
         let edgek = self.start_bare();
         if edgek.runtime.image(IMAGE).await.unwrap().is_none() {
             let archive = self.dir.path().join("busybox.tar");
@@ -75,27 +76,21 @@ impl Node {
         edgek
     }
 
-    pub fn start_bare(&self) -> Edgek {
+    pub(crate) fn start_bare(&self) -> Edgek {
         let scope = self.scope();
         Daemon::start(&scope, self.daemon.clone()).unwrap();
-        let runtime = Containerd::start(&scope.child(), self.config.clone());
+        let runtime = Containerd::start(&scope.child(), self.config.clone()).unwrap();
         Edgek { scope, runtime }
     }
 
     /// Only the client side, beside a containerd that another `Edgek` runs.
-    pub fn connect(&self) -> Edgek {
-        let scope = self.scope();
-        let runtime = Containerd::start(&scope.child(), self.config.clone());
-        Edgek { scope, runtime }
-    }
-
     fn scope(&self) -> Scope {
         let scope = Scope::root();
-        self.scopes.lock().unwrap().push(scope.clone());
+        self.scopes.lock().push(scope.clone());
         scope
     }
 
-    pub fn spec(&self, pod: &str, name: &str, command: &str) -> ContainerSpec {
+    pub(crate) fn spec(&self, pod: &str, name: &str, command: &str) -> ContainerSpec {
         let pod = PodRef { uid: format!("{pod}-uid"), namespace: "default".to_owned(), name: pod.to_owned() };
         let log = self.dir.path().join(format!("{}-{name}.log", pod.name));
         let mut spec = ContainerSpec::new(pod, name, IMAGE);
@@ -107,7 +102,7 @@ impl Node {
     }
 
     /// Ends every process, and what the kernel and a tmpfs forget.
-    pub fn reboot(&self) {
+    pub(crate) fn reboot(&self) {
         self.end_processes();
         std::fs::remove_dir_all(&self.daemon.state_dir).unwrap();
     }
@@ -143,12 +138,12 @@ impl Node {
         format!("/{}", self.dir.path().file_name().unwrap().to_string_lossy())
     }
 
-    pub fn containerd_pid(&self) -> i32 {
+    pub(crate) fn containerd_pid(&self) -> i32 {
         std::fs::read_to_string(self.daemon.state_dir.join("containerd.pid")).unwrap().parse().unwrap()
     }
 
     /// A file of the container's cgroup, named for v1 and v2.
-    pub fn cgroup_value(&self, spec: &ContainerSpec, controller: &str, files: [&str; 2]) -> String {
+    pub(crate) fn cgroup_value(&self, spec: &ContainerSpec, controller: &str, files: [&str; 2]) -> String {
         let path = format!("{}/{}", spec.cgroup_parent, spec.id);
         let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let file = if v2 {
@@ -159,7 +154,7 @@ impl Node {
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
-    pub fn log(&self, spec: &ContainerSpec) -> String {
+    pub(crate) fn log(&self, spec: &ContainerSpec) -> String {
         read_log(&spec.log.as_ref().unwrap().path)
     }
 }
@@ -167,7 +162,7 @@ impl Node {
 impl Drop for Node {
     /// A failed test may leave containers, shims, mounts and cgroups: ends what belongs to this node.
     fn drop(&mut self) {
-        for scope in self.scopes.lock().unwrap().iter() {
+        for scope in self.scopes.lock().iter() {
             scope.cancel();
         }
         self.end_processes();
@@ -204,7 +199,7 @@ fn processes_of(dir: &str) -> Vec<i32> {
 }
 
 /// Living processes of this node whose program is named so.
-pub fn process_count(node: &Node, name: &str) -> usize {
+pub(crate) fn process_count(node: &Node, name: &str) -> usize {
     let alive = |pid: &i32| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         !command.is_empty() && String::from_utf8_lossy(&command).split('\0').next().unwrap().contains(name)
@@ -213,38 +208,33 @@ pub fn process_count(node: &Node, name: &str) -> usize {
 }
 
 /// A new network namespace, pinned in the node's directory.
-pub fn new_netns(node: &Node) -> PathBuf {
+pub(crate) fn new_netns(node: &Node) -> PathBuf {
     let path = node.dir.path().join("netns");
     std::fs::write(&path, "").unwrap();
     let file = path.clone();
-    let made = std::thread::spawn(move || {
+    let made = std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let flags = nix::mount::MsFlags::MS_BIND;
         nix::mount::mount(Some("/proc/thread-self/ns/net"), &file, None::<&str>, flags, None::<&str>)
             .unwrap();
     });
-    made.join().unwrap();
+    made.unwrap().join().unwrap();
     path
 }
 
 impl Edgek {
-    /// What `kill -9` leaves: nothing of this process but files; containerd lives.
-    pub fn vanish(self) {
-        drop(self);
-    }
-
-    pub async fn run(&self, spec: &ContainerSpec) -> ContainerId {
+    pub(crate) async fn run(&self, spec: &ContainerSpec) -> ContainerId {
         self.runtime.create_container(spec).await.unwrap();
         self.runtime.start_container(&spec.id).await.unwrap();
         spec.id.clone()
     }
 
-    pub async fn run_to_end(&self, spec: &ContainerSpec) -> Container {
+    pub(crate) async fn run_to_end(&self, spec: &ContainerSpec) -> Container {
         let id = self.run(spec).await;
         self.wait_exit(&id).await
     }
 
-    pub async fn wait_exit(&self, id: &ContainerId) -> Container {
+    pub(crate) async fn wait_exit(&self, id: &ContainerId) -> Container {
         let mut events = self.runtime.events();
         let wait = async {
             loop {
@@ -259,7 +249,7 @@ impl Edgek {
     }
 
     /// Waits until the log has this many lines.
-    pub async fn wait_log(&self, node: &Node, spec: &ContainerSpec, lines: usize) {
+    pub(crate) async fn wait_log(&self, node: &Node, spec: &ContainerSpec, lines: usize) {
         let path = &spec.log.as_ref().unwrap().path;
         let wait = async {
             while !path.exists() || node.log(spec).lines().count() < lines {
@@ -269,13 +259,13 @@ impl Edgek {
         tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("log: {}", node.log(spec)));
     }
 
-    pub async fn exec(&self, id: &ContainerId, command: &[&str]) -> (i32, String, String) {
+    pub(crate) async fn exec(&self, id: &ContainerId, command: &[&str]) -> (i32, String, String) {
         let command = command.iter().map(ToString::to_string).collect();
         let session = self.runtime.exec(id, ExecSpec { command, ..ExecSpec::default() }).await.unwrap();
         drain(session).await
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for container in self.runtime.containers().await.unwrap() {
             self.runtime.remove_container(&container.id).await.unwrap();
             self.runtime.remove_pod(&container.pod.uid).await.unwrap();
@@ -285,7 +275,7 @@ impl Edgek {
 }
 
 /// Exit code, standard output and standard error of a session.
-pub async fn drain(mut session: Session) -> (i32, String, String) {
+pub(crate) async fn drain(mut session: Session) -> (i32, String, String) {
     drop(session.stdin.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let read = async {
@@ -301,7 +291,7 @@ pub async fn drain(mut session: Session) -> (i32, String, String) {
     (code, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-pub fn exit_code(container: &Container) -> i32 {
+pub(crate) fn exit_code(container: &Container) -> i32 {
     match container.state {
         State::Exited { code, .. } => code,
         ref other => panic!("not ended: {other:?}"),
@@ -309,7 +299,7 @@ pub fn exit_code(container: &Container) -> i32 {
 }
 
 /// The text of a CRI log, without times; pieces are joined.
-pub fn read_log(path: &Path) -> String {
+pub(crate) fn read_log(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let mut out = String::new();
     for line in text.lines() {
@@ -324,40 +314,52 @@ pub fn read_log(path: &Path) -> String {
 }
 
 /// An OCI archive with one layer: busybox with its applets, users and groups.
-pub fn write_archive(path: &Path, name: &str) {
+pub(crate) fn write_archive(path: &Path, name: &str) {
     let config = r#"{"User": "", "Env": ["PATH=/bin", "FROM_IMAGE=1"], "Cmd": ["sh"], "WorkingDir": "/tmp"}"#;
     write_archive_with(path, name, config);
 }
 
-pub fn write_archive_with(path: &Path, name: &str, config: &str) {
-    let layer = layer();
-    let mut blobs = Vec::new();
-    let layer = blob(&mut blobs, layer);
-    let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-    let config = format!(
-        r#"{{"architecture": "{arch}", "os": "linux", "config": {config}, "rootfs": {{"type": "layers", "diff_ids": ["{}"]}}}}"#,
-        layer.0
-    );
-    let config = blob(&mut blobs, config.into_bytes());
-    let manifest = format!(
-        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "{}", "size": {}}},
-            "layers": [{{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": "{}", "size": {}}}]}}"#,
-        config.0, config.1, layer.0, layer.1
-    );
-    let manifest = blob(&mut blobs, manifest.into_bytes());
+pub(crate) fn write_archive_with(path: &Path, name: &str, config: &str) {
+    let (blobs, manifest) = image(config);
     let index = format!(
         r#"{{"schemaVersion": 2, "manifests": [{{"mediaType": "application/vnd.oci.image.manifest.v1+json",
             "digest": "{}", "size": {}, "annotations": {{"io.containerd.image.name": "{name}"}}}}]}}"#,
-        manifest.0, manifest.1
+        manifest.0,
+        manifest.1.len()
     );
     let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
     add(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion": "1.0.0"}"#);
     add(&mut archive, "index.json", 0o644, index.as_bytes());
-    for (digest, bytes) in blobs {
-        add(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), 0o644, &bytes);
+    for (digest, bytes) in blobs.iter().chain([&manifest]) {
+        add(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), 0o644, bytes);
     }
     archive.into_inner().unwrap().flush().unwrap();
+}
+
+/// A digest and what it names.
+pub(crate) type Blob = (String, Vec<u8>);
+
+/// The layer and config of an image, and its manifest.
+pub(crate) fn image(config: &str) -> (Vec<Blob>, Blob) {
+    let layer = blob(layer());
+    let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = blob(
+        format!(
+            r#"{{"architecture": "{arch}", "os": "linux", "config": {config}, "rootfs": {{"type": "layers", "diff_ids": ["{}"]}}}}"#,
+            layer.0
+        )
+        .into_bytes(),
+    );
+    let manifest = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "{}", "size": {}}},
+            "layers": [{{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": "{}", "size": {}}}]}}"#,
+        config.0,
+        config.1.len(),
+        layer.0,
+        layer.1.len()
+    );
+    (vec![layer, config], blob(manifest.into_bytes()))
 }
 
 fn layer() -> Vec<u8> {
@@ -389,10 +391,8 @@ fn add(archive: &mut tar::Builder<impl std::io::Write>, path: &str, mode: u32, b
     archive.append_data(&mut header, path, bytes).unwrap();
 }
 
-fn blob(blobs: &mut Vec<(String, Vec<u8>)>, bytes: Vec<u8>) -> (String, usize) {
+fn blob(bytes: Vec<u8>) -> Blob {
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let (digest, size) = (format!("sha256:{hex}"), bytes.len());
-    blobs.push((digest.clone(), bytes));
-    (digest, size)
+    (format!("sha256:{hex}"), bytes)
 }

@@ -1,17 +1,13 @@
-//! Containers on a real containerd: how they are made, run and end. Needs root and `EDGEK_BUNDLE`.
-
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
+//! Containers on a real containerd: how they are made, run and end.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::{Edgek, Node, exit_code, process_count};
 use edgek_node_runtime::{
     Capabilities, ContainerSpec, Error, ExitReason, IpcNamespace, Mount, MountSource, NetworkNamespace,
     PidNamespace, Propagation, Resources, Runtime, Seccomp, Security, Signal, State, User,
 };
-use support::{Edgek, Node, exit_code, process_count};
 
 async fn output(node: &Node, edgek: &Edgek, spec: &ContainerSpec) -> String {
     edgek.run_to_end(spec).await;
@@ -182,7 +178,7 @@ async fn containers_of_a_pod_with_a_shared_pid_namespace_see_each_other() {
 async fn a_pod_network_has_its_own_host_name() {
     let node = Node::new();
     let edgek = node.start().await;
-    let netns = support::new_netns(&node);
+    let netns = crate::support::new_netns(&node);
     let mut spec = node.spec(
         "web",
         "main",

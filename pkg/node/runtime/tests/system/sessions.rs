@@ -1,14 +1,10 @@
-//! Exec and attach on a real containerd. Needs root and `EDGEK_BUNDLE`.
+//! Exec and attach on a real containerd.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+use std::time::Duration;
 
-mod support;
-
-use std::time::{Duration, Instant};
-
+use crate::support::{Edgek, Node, PATIENCE, drain};
 use bytes::Bytes;
 use edgek_node_runtime::{ContainerId, Error, ExecSpec, Output, Runtime, Session, Stdin, TerminalSize};
-use support::{Edgek, Node, PATIENCE, drain};
 
 async fn start(
     edgek: &Edgek,
@@ -69,14 +65,17 @@ async fn a_terminal_takes_input_and_its_size() {
     let node = Node::new();
     let edgek = node.start().await;
     let id = edgek.run(&node.spec("web", "main", "sleep 1000")).await;
-    let script = "trap 'stty size' WINCH; echo ready; read -r line; echo got $line";
+    let script = "trap 'stty size' WINCH; echo ready; until read -r line; do :; done; echo got $line";
     let mut session = start(&edgek, &id, script, |exec| (exec.tty, exec.stdin) = (true, true)).await;
     assert_eq!(read_until(&mut session, "\r\n").await, "ready\r\n");
     session.resize.send(TerminalSize { width: 120, height: 40 }).await.unwrap();
     assert!(read_until(&mut session, "\r\n").await.contains("40 120"));
-    session.stdin.as_ref().unwrap().send(Bytes::from_static(b"hello\n")).await.unwrap();
+    // Closing a terminal's input hangs it up.
+    let stdin = session.stdin.clone().unwrap();
+    stdin.send(Bytes::from_static(b"hello\n")).await.unwrap();
     assert!(read_until(&mut session, "got hello\r\n").await.contains("hello\r\n"));
     assert_eq!(drain(session).await.0, 0);
+    drop(stdin);
     edgek.stop().await;
 }
 
@@ -157,10 +156,12 @@ async fn a_container_with_a_terminal_is_attached_to_like_one() {
     let mut session = edgek.runtime.attach(&id).await.unwrap();
     session.resize.send(TerminalSize { width: 100, height: 30 }).await.unwrap();
     edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
-    session.stdin.as_ref().unwrap().send(Bytes::from_static(b"hi\n")).await.unwrap();
+    let stdin = session.stdin.clone().unwrap();
+    stdin.send(Bytes::from_static(b"hi\n")).await.unwrap();
     let text = read_until(&mut session, "got hi\r\n").await;
     assert!(text.contains("30 100"), "{text}");
     assert_eq!(drain(session).await.0, 0);
+    drop(stdin);
     edgek.stop().await;
 }
 
@@ -173,7 +174,7 @@ async fn a_client_that_does_not_read_is_detached_and_the_log_is_whole() {
     let id = edgek.run(&spec).await;
     let stuck = edgek.runtime.attach(&id).await.unwrap();
     stuck.stdin.as_ref().unwrap().send(Bytes::from_static(b"go\n")).await.unwrap();
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     edgek.wait_exit(&id).await;
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert_eq!(node.log(&spec).lines().count(), 150_000);
