@@ -1,2 +1,52 @@
-//! The edgek binary.
-fn main() {}
+//! The edgek binary: flags and files become a configuration, the configuration a running node.
+//!
+//! Exit codes are [`exit::Code`]; `edgek --help` lists the commands.
+
+mod bundle;
+mod check;
+mod cli;
+mod exit;
+mod server;
+mod service;
+mod sources;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use exit::{Code, Failure};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // A link called kubectl or ctr is that tool.
+    if let Some(tool) = tools::from_program_name(&arguments) {
+        return exit::report(tools::run(tool, &arguments[1..]));
+    }
+    match cli::command().try_get_matches_from(&arguments) {
+        Ok(matches) => exit::report(dispatch(&matches)),
+        Err(error) => {
+            let code = if error.use_stderr() { Code::Usage } else { Code::Success };
+            // Help for a closed pipe needs no second message.
+            let _ = error.print();
+            code.into()
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("run", run)) => match run.subcommand() {
+            Some(("server", flags)) => server::run(flags),
+            _ => unreachable!("clap requires a subcommand"),
+        },
+        Some(("service", service)) => service::command(service),
+        Some(("check", flags)) => check::run(flags),
+        Some(("kubectl", arguments)) => tools::run(tools::Tool::Kubectl, &cli::rest(arguments)),
+        Some(("ctr", arguments)) => tools::run(tools::Tool::Ctr, &cli::rest(arguments)),
+        Some(("completion", arguments)) => {
+            cli::completion(arguments);
+            Ok(())
+        }
+        _ => unreachable!("clap requires a subcommand"),
+    }
+}
