@@ -1,5 +1,6 @@
 //! `cargo xtask gen-schema`: reads the published v1.37 API from the Go modules and writes `pkg/api/schema/types.txt`
-//! (facts) and `pkg/api/schema/descriptions.txt` (prose, for OpenAPI and `kubectl explain`).
+//! (facts) and `pkg/api/schema/descriptions.txt` (prose, for OpenAPI and `kubectl explain`). What upstream publishes as
+//! OpenAPI goes to `pkg/api/testdata`, to test ours against.
 //!
 //! Three sources are joined by name: Go structs (JSON names, pointers, `omitempty`), `generated.proto` (field numbers
 //! and wire types) and OpenAPI v3 (list and patch keys, defaults, required, kinds, descriptions). A name that one
@@ -79,13 +80,18 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     let kubernetes = download(&format!("k8s.io/kubernetes@{KUBERNETES_VERSION}"))?;
-    let definitions = openapi::read(&kubernetes.join("api/openapi-spec/v3"))?;
+    let spec = kubernetes.join("api/openapi-spec");
+    let definitions = openapi::read(&spec)?;
 
     let out = workspace::root().join("pkg/api/schema");
     let types = table::types(&packages, &definitions)?;
     std::fs::write(out.join("types.txt"), types)?;
     std::fs::write(out.join("descriptions.txt"), table::descriptions(&packages, &definitions))?;
-    Ok(())
+    openapi::write_published(
+        &spec,
+        &definitions,
+        &workspace::root().join("pkg/api/testdata/definitions.json.gz"),
+    )
 }
 
 /// Fetches a module by the Go client and returns its folder.

@@ -11,7 +11,9 @@ mod wire;
 use serde_json::Value;
 
 use crate::schema::{Schema, TypeId};
-use wire::Writer;
+pub(crate) use wire::Writer;
+#[cfg(test)]
+pub(crate) use wire::{Content, Reader};
 
 pub use decode::decode_message;
 pub use encode::encode_message;

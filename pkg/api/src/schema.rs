@@ -26,6 +26,8 @@ pub struct Schema {
     types: Box<[Type]>,
     /// Sorted by group, version and kind.
     kinds: Box<[(GroupVersionKind, TypeId)]>,
+    /// Differs between tables of different text.
+    fingerprint: u64,
 }
 
 /// A message: an object kind or a part of one.
@@ -194,6 +196,11 @@ impl Schema {
                 .expect("the table in the binary is well-formed")
         });
         &BUILTIN
+    }
+
+    /// A number that differs between schemas of different content.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The type with that id.

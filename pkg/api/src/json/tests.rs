@@ -22,7 +22,11 @@ fn canonical_form_is_what_go_would_keep_without_nulls() {
     }
     let cm = |data: &Value| json!({"metadata": {"name": "a"}, "data": data});
     check("ConfigMap", r#"{"metadata":{"name":"a"},"data":{"k":"v"}}"#, &cm(&json!({"k": "v"})));
-    check("ConfigMap", r#" { "data" : { "k" : null } , "metadata" : {"name":"a"} } "#, &cm(&json!({"k": ""})));
+    check(
+        "ConfigMap",
+        r#" { "data" : { "k" : null } , "metadata" : {"name":"a"} } "#,
+        &cm(&json!({"k": ""})),
+    );
     check("ConfigMap", r#"{"data":{},"immutable":null}"#, &json!({"metadata": {}}));
     check("ConfigMap", r#"{"immutable":false,"kind":""}"#, &json!({"metadata": {}, "immutable": false}));
     check("ConfigMap", "null", &json!({"metadata": {}}));

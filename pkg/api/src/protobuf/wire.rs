@@ -4,7 +4,7 @@ use super::DecodeError;
 
 /// A field's content as it stands on the wire.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -12,7 +12,7 @@ pub(super) enum Content<'a> {
 }
 
 impl Content<'_> {
-    pub(super) fn wire_type(&self) -> u8 {
+    pub(crate) fn wire_type(&self) -> u8 {
         match self {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
@@ -23,15 +23,15 @@ impl Content<'_> {
 }
 
 /// Reads the fields of one message.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// The next field's number and content; `None` at the end of the message.
-    pub(super) fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, DecodeError> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Content<'a>)>, DecodeError> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next varint of a packed list; `None` at its end.
-    pub(super) fn packed(&mut self) -> Result<Option<u64>, DecodeError> {
+    pub(crate) fn packed(&mut self) -> Result<Option<u64>, DecodeError> {
         if self.0.is_empty() { Ok(None) } else { self.varint().map(Some) }
     }
 
@@ -85,38 +85,38 @@ impl<'a> Reader<'a> {
 
 /// Appends fields to a message.
 #[derive(Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn with_prefix(prefix: &[u8], capacity: usize) -> Self {
+    pub(crate) fn with_prefix(prefix: &[u8], capacity: usize) -> Self {
         let mut out = Vec::with_capacity(prefix.len() + capacity);
         out.extend_from_slice(prefix);
         Self(out)
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
 
     /// A signed integer, negative ones in ten bytes.
-    pub(super) fn integer(&mut self, number: u16, value: i64) {
+    pub(crate) fn integer(&mut self, number: u16, value: i64) {
         self.tag(number, 0);
         self.varint(value.cast_unsigned());
     }
 
-    pub(super) fn double(&mut self, number: u16, value: f64) {
+    pub(crate) fn double(&mut self, number: u16, value: f64) {
         self.tag(number, 1);
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, number: u16, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, number: u16, bytes: &[u8]) {
         self.tag(number, 2);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
     /// An embedded message: written in place, then moved by the one or two bytes its length takes.
-    pub(super) fn message(&mut self, number: u16, write: impl FnOnce(&mut Writer)) {
+    pub(crate) fn message(&mut self, number: u16, write: impl FnOnce(&mut Writer)) {
         self.tag(number, 2);
         let start = self.0.len();
         write(self);

@@ -11,6 +11,7 @@
 //! map), presence, then attributes. A type without a dot is in the same package.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::{
     Alternative, Field, FieldKind, FreeForm, GroupVersionKind, ListType, Name, PatchStrategy, Presence,
@@ -53,7 +54,9 @@ impl Schema {
         }
         finish(&mut types, &mut fields);
         types.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Schema { kinds: kinds(&types), types: types.into() })
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Ok(Schema { kinds: kinds(&types), types: types.into(), fingerprint: hasher.finish() })
     }
 }
 
