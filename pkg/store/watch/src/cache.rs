@@ -51,8 +51,6 @@ pub(crate) struct State {
     objects: Objects,
     history: History,
     watchers: Watchers,
-    /// The revision of the last change here. It may be ahead of the core's for a moment.
-    last: Revision,
 }
 
 impl Core {
@@ -90,14 +88,13 @@ impl Core {
 impl Cache {
     /// A cache with the objects found at start.
     pub(crate) fn new(
-        core: Arc<Core>,
+        core: &Arc<Core>,
         resource: Arc<Resource>,
         prefix: String,
         objects: Objects,
     ) -> Arc<Self> {
-        let last = core.revision();
-        let history = History::new(core.window, last);
-        let state = RwLock::new(State { objects, history, watchers: Watchers::default(), last });
+        let history = History::new(core.window, core.revision());
+        let state = RwLock::new(State { objects, history, watchers: Watchers::default() });
         let durability = Core::durability(&resource);
         let cache = Arc::new(Self { resource, prefix, durability, core: core.clone(), state });
         core.caches.lock().caches.push(Arc::downgrade(&cache));
@@ -135,7 +132,7 @@ impl Cache {
     /// Reads the state, which holds all changes up to the revision that is passed, and none after it.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&State, Revision) -> R) -> R {
         let state = self.state.read();
-        let current = state.current(&self.core);
+        let current = self.core.revision();
         read(&state, current)
     }
 
@@ -157,11 +154,11 @@ impl Cache {
             None => state.objects.remove(&key),
         };
         let change = Arc::new(Change::new(key, revision, before, after, now));
-        state.last = revision;
         state.history.push(change.clone());
         state.watchers.publish(&change, &self.resource, now);
-        drop(state);
+        // Still under the lock: who holds it sees a state and its revision.
         self.core.current.store(revision.0, Ordering::Release);
+        drop(state);
         self.core.trim(now);
         change
     }
@@ -169,7 +166,7 @@ impl Cache {
     pub(crate) fn watch(self: &Arc<Self>, options: WatchOptions) -> Result<Watch, ReadError> {
         let WatchOptions { filter, start, bookmarks } = options;
         let mut state = self.state.write();
-        let current = state.current(&self.core);
+        let current = self.core.revision();
         let (backlog, sent) = state.backlog(&filter, start, current, self.scope())?;
         let backlog = match (backlog, start, bookmarks) {
             (Backlog::Objects(objects, _), Start::InitialEvents { .. }, Bookmarks::Allowed) => {
@@ -197,11 +194,6 @@ impl Cache {
 }
 
 impl State {
-    /// The revision whose state this is: no change up to it is missing.
-    fn current(&self, core: &Core) -> Revision {
-        core.revision().max(self.last)
-    }
-
     /// The events that a watch starts with, and the revision up to which its reader then knows everything.
     fn backlog(
         &self,

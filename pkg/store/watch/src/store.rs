@@ -61,7 +61,7 @@ impl Store {
         outcome?;
         let core = Core::new(log, window);
         let caches = loading.into_iter().map(|(prefix, (resource, objects))| {
-            (prefix.clone(), Cache::new(core.clone(), resource, prefix, objects.into_iter().collect()))
+            (prefix.clone(), Cache::new(&core, resource, prefix, objects.into_iter().collect()))
         });
         let collections = Collections { caches: caches.collect(), unclaimed };
         Ok(Self { core, collections: Arc::new(RwLock::new(collections)) })
@@ -94,7 +94,7 @@ impl Store {
             objects.insert(short.into(), object(&key, &bytes, revision, &resource)?);
         }
         collections.unclaimed.append(&mut others);
-        let cache = Cache::new(self.core.clone(), resource, prefix.clone(), objects);
+        let cache = Cache::new(&self.core, resource, prefix.clone(), objects);
         collections.caches.insert(prefix, cache.clone());
         Ok(Collection(cache))
     }

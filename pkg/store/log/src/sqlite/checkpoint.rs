@@ -16,8 +16,11 @@ use super::{open, table};
 /// Frames of 4 KiB after which a copy starts: 4 MiB, about what a slow card writes in a second.
 const START_FRAMES: i64 = 1000;
 
-/// Frames after which the writer helps: 16 MiB.
-const LIMIT_FRAMES: i64 = 4000;
+/// Frames after which the writer copies what is left of them, if that is little: 16 MiB.
+const HELP_FRAMES: i64 = 4000;
+
+/// Frames after which the writer waits for the copy: 32 MiB.
+const STOP_FRAMES: i64 = 8000;
 
 pub(super) struct Checkpoint {
     path: Arc<PathBuf>,
@@ -32,13 +35,15 @@ impl Checkpoint {
     /// Starts a copy if the log is long enough. Called after each transaction.
     pub(super) fn after_commit(&mut self, connection: &Connection) {
         let (frames, copied) = table::wal_frames(connection).unwrap_or_default();
-        if frames - copied < START_FRAMES && frames < LIMIT_FRAMES {
+        if frames >= STOP_FRAMES {
+            self.finish();
+            return report(table::checkpoint(connection), &self.path);
+        }
+        let running = self.running.as_ref().is_some_and(|thread| !thread.is_finished());
+        if running || frames - copied < START_FRAMES && frames < HELP_FRAMES {
             return;
         }
-        if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return;
-        }
-        if frames >= LIMIT_FRAMES && frames - copied < START_FRAMES {
+        if frames - copied < START_FRAMES {
             return report(table::checkpoint(connection), &self.path);
         }
         let path = self.path.clone();
