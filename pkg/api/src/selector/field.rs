@@ -79,8 +79,13 @@ impl Selector {
     pub fn parse(text: &str, resource: &Resource) -> Result<Self, FieldError> {
         let mut parts = split_terms(text);
         parts.sort_unstable();
-        let terms = parts.into_iter().filter(|part| !part.is_empty()).map(|part| term(part, text, resource));
-        Ok(Self { terms: terms.collect::<Result<_, _>>()? })
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        // As upstream: what cannot be read is told before what is not supported.
+        let read = parts.map(|part| split_term(part, text)).collect::<Result<Vec<_>, _>>()?;
+        let known = |(label, operator, value): (&str, _, String)| {
+            Ok(Term { key: key(label, resource)?, operator, value: value.into(), label: label.into() })
+        };
+        Ok(Self { terms: read.into_iter().map(known).collect::<Result<_, _>>()? })
     }
 
     /// Whether it selects everything.
@@ -128,7 +133,8 @@ pub fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
-fn term(part: &str, selector: &str, resource: &Resource) -> Result<Term, FieldError> {
+/// The label, operator and value of a term.
+fn split_term<'a>(part: &'a str, selector: &str) -> Result<(&'a str, Operator, String), FieldError> {
     let at = part.find("!=").into_iter().chain(part.find('=')).min();
     let Some((label, rest)) = at.map(|at| part.split_at(at)) else {
         return Err(FieldError::Term { selector: selector.to_owned(), term: part.to_owned() });
@@ -137,8 +143,7 @@ fn term(part: &str, selector: &str, resource: &Resource) -> Result<Term, FieldEr
         Some(value) => (Operator::NotEqual, value),
         None => (Operator::Equal, rest.strip_prefix("==").unwrap_or(&rest[1..])),
     };
-    let value = unescape(value)?;
-    Ok(Term { key: key(label, resource)?, operator, value: value.into(), label: label.into() })
+    Ok((label, operator, unescape(value)?))
 }
 
 fn key(label: &str, resource: &Resource) -> Result<Key, FieldError> {
@@ -211,6 +216,7 @@ mod tests {
         check("spec.nodeName=a\\", Err("invalid field selector: invalid escape sequence: \\"));
         check("foo=a", Err("field label not supported: foo"));
         check("=a", Err("field label not supported: "));
+        check("foo=a,x", Err("invalid selector: 'foo=a,x'; can't understand 'x'"));
     }
 
     #[test]
