@@ -1,5 +1,5 @@
 //! JSON merge patch, RFC 7386: fields of the patch replace those of the object, null removes them. As upstream's
-//! library, nulls also vanish from objects inside lists of the patch, unless the list takes the place of an object.
+//! library, nulls also vanish from objects inside lists of the patch.
 
 use serde_json::{Map, Value};
 
@@ -35,7 +35,6 @@ fn merge(target: &mut Value, patch: Map<String, Value>) {
         match (fields.get_mut(&key), change) {
             (_, Value::Null) => drop(fields.remove(&key)),
             (Some(field @ Value::Object(_)), Value::Object(change)) => merge(field, change),
-            (Some(field @ Value::Object(_)), change) => *field = change,
             (_, mut change) => {
                 prune(&mut change);
                 fields.insert(key, change);
@@ -80,7 +79,7 @@ mod tests {
         check(json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}}));
         check(json!({"a": "b"}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}));
         check(json!({"a": [{"b": 1}]}), json!({"a": [1, null, {"c": null}]}), json!({"a": [1, null, {}]}));
-        check(json!({"a": {}}), json!({"a": [{"c": null}]}), json!({"a": [{"c": null}]}));
+        check(json!({"a": {}}), json!({"a": [{"c": null}]}), json!({"a": [{}]}));
         check(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}));
         check(json!([1]), json!({"a": null, "b": 1}), json!({"b": 1}));
     }
