@@ -46,10 +46,18 @@ pub enum Error {
     /// The spec cannot be turned into a container: an unknown user name, a relative path and the like.
     #[error("invalid container: {0}")]
     InvalidSpec(String),
-    /// The container could not be created or started; the text is the low-level runtime's.
+    /// The container's process could not be started; it has ended with `StartError`.
+    #[error("{problem}")]
+    Start {
+        /// Which container.
+        id: ContainerId,
+        /// What the low-level runtime said.
+        problem: String,
+    },
+    /// The container could not be changed; the text is the low-level runtime's.
     #[error("failed to {step} container {id}: {problem}")]
     Container {
-        /// The step that failed: create, start, remove, update.
+        /// The step that failed: remove, update.
         step: &'static str,
         /// Which container.
         id: ContainerId,

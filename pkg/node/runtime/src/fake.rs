@@ -264,7 +264,7 @@ impl Runtime for FakeRuntime {
         inner.calls.push(call);
         drop(inner);
         self.notify(id, &pod_uid);
-        problem.map_or(Ok(()), |problem| Err(Error::Container { step: "start", id: id.clone(), problem }))
+        problem.map_or(Ok(()), |problem| Err(Error::Start { id: id.clone(), problem }))
     }
 
     async fn signal_container(&self, id: &ContainerId, signal: Signal) -> Result<()> {

@@ -48,10 +48,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`Error::ContainerNotFound`](crate::Error::ContainerNotFound).
     async fn container(&self, id: &ContainerId) -> Result<Container>;
 
-    /// Makes the container, down to the process that waits for [`Self::start_container`].
+    /// Makes the container: its filesystem and its specification. No process runs before [`Self::start_container`].
     async fn create_container(&self, spec: &ContainerSpec) -> Result<()>;
 
-    /// Starts a created container. When that fails the container ends with reason `StartError`.
+    /// Starts a created container.
+    ///
+    /// # Errors
+    /// [`Error::Start`](crate::Error::Start) when its process cannot be started: the container has then ended with
+    /// reason `StartError` and code 128.
     async fn start_container(&self, id: &ContainerId) -> Result<()>;
 
     /// Sends a signal to the container's first process; SIGKILL goes to all its processes. A container that is not

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::Error;
 
 /// The namespace that holds edgek's images and containers: the one Kubernetes tools look in.
-const NAMESPACE: &str = "k8s.io";
+pub(super) const NAMESPACE: &str = "k8s.io";
 
 /// A list of all containers with their specifications is large.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -65,6 +65,7 @@ impl Client {
     service!(content, services::content_client::ContentClient<Transport>);
     service!(events, services::events_client::EventsClient<Transport>);
     service!(images, services::images_client::ImagesClient<Transport>);
+    service!(namespaces, services::namespaces_client::NamespacesClient<Transport>);
     service!(snapshots, services::snapshots::snapshots_client::SnapshotsClient<Transport>);
     service!(streaming, services::streaming_client::StreamingClient<Transport>);
     service!(tasks, services::tasks_client::TasksClient<Transport>);

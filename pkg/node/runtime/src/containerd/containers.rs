@@ -4,12 +4,13 @@
 //! The table is true at all times: `monitor` keeps it so when containers end by themselves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots as snapshot_api;
-use containerd_client::tonic::Code;
+use containerd_client::tonic::{Code, Status};
 use containerd_client::types::Mount;
 use edgek_base_lifecycle::Scope;
 use jiff::Timestamp;
@@ -58,7 +59,8 @@ pub(super) struct Entry {
     pub(super) record: Record,
     pub(super) pipes: PipePaths,
     pub(super) state: watch::Sender<State>,
-    pub(super) hub: Arc<Hub>,
+    /// Of its process, once that is made.
+    hub: Mutex<Arc<Hub>>,
 }
 
 /// This node's containers.
@@ -114,9 +116,9 @@ impl Containers {
     }
 
     /// Adds a container found after a restart.
-    pub(super) fn adopt(&self, id: ContainerId, record: Record, state: State) -> Arc<Entry> {
+    pub(super) fn adopt(&self, id: ContainerId, record: Record, state: State) {
         let pipes = self.pipes(&id, &record);
-        let open = !state.is_exited() && pipes.exist();
+        let open = state.is_running() && pipes.exist();
         let hub = match open.then(|| pipes.reopen_output()) {
             Some(Ok(outputs)) => Hub::start(&self.scope, outputs, self.log(&record)),
             Some(Err(error)) => {
@@ -125,9 +127,13 @@ impl Containers {
             }
             None => Hub::ended(),
         };
-        let entry = Arc::new(Entry { id: id.clone(), record, pipes, state: watch::Sender::new(state), hub });
-        self.table.lock().insert(id, entry.clone());
-        entry
+        self.insert(id, record, pipes, state, hub);
+    }
+
+    fn insert(&self, id: ContainerId, record: Record, pipes: PipePaths, state: State, hub: Arc<Hub>) {
+        let state = watch::Sender::new(state);
+        let entry = Entry { id: id.clone(), record, pipes, state, hub: Mutex::new(hub) };
+        self.table.lock().insert(id, Arc::new(entry));
     }
 
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<()> {
@@ -137,7 +143,7 @@ impl Containers {
         let joined = self.join(spec).await?;
         let _turn = self.turn(&spec.pod.uid).await;
         let mounts = self.prepare_snapshot(&spec.id, &manifest).await?;
-        let made = self.create_in(spec, &manifest, image_id, &joined, mounts).await;
+        let made = self.create_in(spec, &manifest, image_id, &joined, &mounts).await;
         if made.is_err() {
             self.discard(&spec.id).await;
         }
@@ -150,9 +156,9 @@ impl Containers {
         manifest: &Manifest,
         image_id: Option<String>,
         joined: &Joined,
-        mounts: Vec<Mount>,
+        mounts: &[Mount],
     ) -> Result<()> {
-        let (passwd, group) = (layers::read(&mounts, "etc/passwd"), layers::read(&mounts, "etc/group"));
+        let (passwd, group) = (layers::read(mounts, "etc/passwd"), layers::read(mounts, "etc/group"));
         let user = users::resolve(&spec.security, &manifest.config.user, &passwd, &group)?;
         let input = spec::Input { spec, image: &manifest.config, user: &user, joined, host: &self.host };
         let oci = spec::build(&input)?;
@@ -175,12 +181,7 @@ impl Containers {
         self.store(&spec.id, &record, &oci).await?;
         let pipes = self.pipes(&spec.id, &record);
         pipes.create()?;
-        let outputs = pipes.open_output()?;
-        self.create_task(&spec.id, spec.tty, &pipes, mounts).await?;
-        let hub = Hub::start(&self.scope, outputs, self.log(&record));
-        let state = watch::Sender::new(State::Created);
-        let entry = Arc::new(Entry { id: spec.id.clone(), record, pipes, state, hub });
-        self.table.lock().insert(spec.id.clone(), entry);
+        self.insert(spec.id.clone(), record, pipes, State::Created, Hub::ended());
         Ok(())
     }
 
@@ -191,18 +192,16 @@ impl Containers {
         if *entry.state.borrow() != State::Created {
             return Ok(());
         }
-        let request = api::StartRequest { container_id: id.to_string(), exec_id: String::new() };
-        match self.client.tasks().start(request).await {
-            Ok(response) => {
+        match self.start_task(&entry).await {
+            Ok(pid) => {
                 let started_at = Timestamp::now();
                 entry.pipes.note_start(started_at);
-                entry.state.send_replace(State::Running { pid: response.into_inner().pid, started_at });
+                entry.state.send_replace(State::Running { pid, started_at });
                 self.notify(&entry);
                 Ok(())
             }
-            Err(status) => {
-                let problem = status.message().to_owned();
-                self.delete_task(id).await?;
+            Err(Error::Start { id, problem }) => {
+                self.delete_task(&id).await?;
                 let exit = Exit {
                     code: 128,
                     reason: ExitReason::StartError,
@@ -211,23 +210,34 @@ impl Containers {
                     finished_at: Timestamp::now(),
                 };
                 self.end(&entry, exit).await?;
-                Err(Error::Container { step: "start", id: id.clone(), problem })
+                Err(Error::Start { id, problem })
             }
+            Err(error) => Err(error),
         }
+    }
+
+    /// Makes the container's process and lets it run; returns its number.
+    async fn start_task(&self, entry: &Entry) -> Result<u32> {
+        let outputs = entry.pipes.open_output()?;
+        self.create_task(entry).await?;
+        *entry.hub.lock() = Hub::start(&self.scope, outputs, self.log(&entry.record));
+        let request = api::StartRequest { container_id: entry.id.to_string(), exec_id: String::new() };
+        let started = self.client.tasks().start(request).await;
+        started.map(|response| response.into_inner().pid).map_err(not_started(&entry.id, "start"))
     }
 
     /// Records the end of a container whose first process has exited. Safe to call twice.
     pub(super) async fn finish(&self, entry: &Arc<Entry>, seen: Option<(u32, Timestamp)>) -> Result<()> {
         let _turn = self.turn(&entry.record.pod.uid).await;
         let started_at = match &*entry.state.borrow() {
-            State::Exited { .. } => return Ok(()),
             State::Running { started_at, .. } => started_at.to_string(),
-            State::Created => String::new(),
+            State::Exited { .. } | State::Created => return Ok(()),
         };
         let oom = Cgroup::new(&entry.record.cgroup, self.host.unified_cgroup).was_oom_killed();
         let deleted = self.delete_task(&entry.id).await?;
         // Its output is complete before its end is known.
-        entry.hub.wait_ended().await;
+        let hub = entry.hub.lock().clone();
+        hub.wait_ended().await;
         let (code, finished_at) =
             seen.or(deleted).map_or((255, Timestamp::now()), |(code, at)| (code as i32, at));
         let reason = match (seen.or(deleted), oom, code) {
@@ -348,7 +358,8 @@ impl Containers {
         let on_leave = if entry.record.stdin == Stdin::Once { OnLeave::Close } else { OnLeave::KeepOpen };
         let stdin = entry.pipes.open_stdin()?.map(|pipe| (pipe, on_leave));
         let process = Process { client: self.client.clone(), container: id.clone(), exec_id: String::new() };
-        Ok(exec::attach(&self.scope, process, entry.hub.attach(), stdin, entry.state.subscribe()))
+        let output = entry.hub.lock().attach();
+        Ok(exec::attach(&self.scope, process, output, stdin, entry.state.subscribe()))
     }
 
     pub(super) async fn remove_pod(&self, pod_uid: &str) -> Result<()> {
@@ -428,31 +439,30 @@ impl Containers {
         self.client.containers().create(request).await.map(drop).map_err(failed("create container"))
     }
 
-    async fn create_task(
-        &self,
-        id: &ContainerId,
-        tty: bool,
-        pipes: &PipePaths,
-        mounts: Vec<Mount>,
-    ) -> Result<()> {
-        let text = |path: Option<&std::path::PathBuf>| {
-            path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default()
-        };
+    async fn create_task(&self, entry: &Entry) -> Result<()> {
+        let key =
+            snapshot_api::MountsRequest { snapshotter: SNAPSHOTTER.to_owned(), key: entry.id.to_string() };
+        let mounts =
+            self.client.snapshots().mounts(key).await.map_err(failed("mount snapshot"))?.into_inner().mounts;
+        let text =
+            |path: Option<&PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
         let request = api::CreateTaskRequest {
-            container_id: id.to_string(),
+            container_id: entry.id.to_string(),
             rootfs: mounts,
-            stdin: text(pipes.stdin.as_ref()),
-            stdout: text(Some(&pipes.stdout)),
-            stderr: text(pipes.stderr.as_ref()),
-            terminal: tty,
+            stdin: text(entry.pipes.stdin.as_ref()),
+            stdout: text(Some(&entry.pipes.stdout)),
+            stderr: text(entry.pipes.stderr.as_ref()),
+            terminal: entry.record.tty,
             options: Some(runc::options(&self.config)),
             ..api::CreateTaskRequest::default()
         };
-        let created = self.client.tasks().create(request).await;
-        created.map(drop).map_err(|status| match status.code() {
-            Code::Unavailable => Error::Unavailable(status.message().to_owned()),
-            _ => Error::Container { step: "create", id: id.clone(), problem: status.message().to_owned() },
-        })
+        let mut created = self.client.tasks().create(request.clone()).await;
+        if matches!(&created, Err(status) if status.code() == Code::AlreadyExists) {
+            // An earlier start was cut short.
+            self.delete_task(&entry.id).await?;
+            created = self.client.tasks().create(request).await;
+        }
+        created.map(drop).map_err(not_started(&entry.id, "create"))
     }
 
     /// Ends the shim's part of a container; tells how its process ended.
@@ -490,9 +500,17 @@ impl Containers {
         record.log.as_ref().map(|log| LogFile::open(&log.path, self.config.log_limits))
     }
 
-    /// When an adopted container was started: the runtime directory, like the container, does not outlive a reboot.
-    pub(super) fn started_at(&self, id: &ContainerId, record: &Record) -> Timestamp {
-        self.pipes(id, record).started_at().unwrap_or(record.created_at)
+    /// Where an adopted container stands; `pid` is its running process. The runtime directory, like a process, does
+    /// not outlive a reboot: a container without both may have run before it.
+    pub(super) fn state_of(&self, id: &ContainerId, record: &Record, pid: Option<u32>) -> State {
+        let pipes = self.pipes(id, record);
+        match (&record.exit, pipes.started_at()) {
+            (Some(exit), _) => exit.state(),
+            (None, None) if pid.is_none() && pipes.exist() => State::Created,
+            (None, noted) => {
+                State::Running { pid: pid.unwrap_or(0), started_at: noted.unwrap_or(record.created_at) }
+            }
+        }
     }
 
     /// Removes the snapshot of a container that was never made.
@@ -520,6 +538,17 @@ impl Containers {
 impl Entry {
     pub(super) fn container(&self) -> Container {
         self.record.container(&self.id, self.state.borrow().clone())
+    }
+}
+
+/// Tells why a container's process does not run; without containerd it may still come to run.
+fn not_started(id: &ContainerId, step: &'static str) -> impl Fn(Status) -> Error {
+    move |status| match status.code() {
+        Code::Unavailable => Error::Unavailable(status.message().to_owned()),
+        _ => {
+            let problem = format!("failed to {step} containerd task: {}", status.message());
+            Error::Start { id: id.clone(), problem }
+        }
     }
 }
 

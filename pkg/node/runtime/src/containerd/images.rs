@@ -24,6 +24,9 @@ use crate::{Credentials, Error, Image, ImageVersion, Reference, Result};
 /// The snapshotter all images are unpacked with.
 pub(super) const SNAPSHOTTER: &str = "overlayfs";
 
+/// Marks images that came in archives: garbage collection spares them, since no registry may have them.
+const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
+
 /// The images of a node.
 pub(super) struct Images {
     scope: Scope,
@@ -43,7 +46,9 @@ impl Images {
     /// All images whose content for this platform is here, by id.
     pub(super) async fn list(&self) -> Result<Vec<Image>> {
         let mut images: BTreeMap<String, Image> = BTreeMap::new();
-        for record in self.records().await? {
+        let records = self.records().await?;
+        self.manifests.lock().retain(|digest, _| records.iter().any(|record| target(record) == digest));
+        for record in records {
             if let Some(manifest) = self.manifest(&record).await? {
                 let image = images.entry(manifest.id.clone()).or_insert_with(|| empty(&manifest));
                 add_name(image, &record);
@@ -67,10 +72,12 @@ impl Images {
             if let Some(record) = answer.and_then(|response| response.image) {
                 return Ok(self.manifest(&record).await?.map(|manifest| (record, manifest)));
             }
-            let ImageVersion::Digest(digest) = &name.version else { return Ok(None) };
+            // Stored under another form of the name, or by tag and asked for by digest.
             let same = |record: &ImageRecord| {
-                let repository = Reference::parse(&record.name).map(|other| other.repository);
-                target(record) == digest && repository.is_ok_and(|repository| repository == name.repository)
+                let Ok(other) = Reference::parse(&record.name) else { return false };
+                let digest =
+                    matches!(&name.version, ImageVersion::Digest(digest) if digest == target(record));
+                other == name || (digest && other.repository == name.repository)
             };
             let Some(record) = self.records().await?.into_iter().find(same) else { return Ok(None) };
             return Ok(self.manifest(&record).await?.map(|manifest| (record, manifest)));
@@ -127,7 +134,8 @@ impl Images {
             add_digest: true,
             skip_named_digest: true,
         };
-        let destination = any(&ImageStore { extra_references: vec![unnamed], ..unpacked() });
+        let labels = HashMap::from([(PINNED.0.to_owned(), PINNED.1.to_owned())]);
+        let destination = any(&ImageStore { extra_references: vec![unnamed], labels, ..unpacked() });
         let transferred = self.transfer(source, destination).await;
         drop(stream);
         transferred.map_err(|error| match error {
@@ -215,6 +223,7 @@ fn empty(manifest: &Manifest) -> Image {
 }
 
 fn add_name(image: &mut Image, record: &ImageRecord) {
+    image.pinned |= record.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1);
     let Ok(name) = Reference::parse(&record.name) else { return };
     if let ImageVersion::Tag(_) = name.version {
         image.tags.push(name.to_string());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use containerd_client::events::TaskExit;
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots as snapshot_api;
-use containerd_client::tonic::Streaming;
+use containerd_client::tonic::{Code, Streaming};
 use containerd_client::types::Envelope;
 use containerd_client::types::v1::{Process, Status};
 use edgek_base_lifecycle::Backoff;
@@ -18,11 +18,11 @@ use prost_types::Any;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::client::failed;
+use super::client::{NAMESPACE, failed};
 use super::containers::{Containers, Entry, MANAGED, timestamp};
 use super::images::SNAPSHOTTER;
 use super::record::{EXTENSION, Record};
-use crate::{ContainerId, Error, Result, State};
+use crate::{ContainerId, Error, Result};
 
 /// A process in a container has ended.
 const EXIT: &str = "/tasks/exit";
@@ -58,6 +58,7 @@ pub(super) async fn run(containers: Arc<Containers>, ready: watch::Sender<bool>)
 async fn connect(containers: &Arc<Containers>, adopted: bool) -> Result<Streaming<Envelope>> {
     let events = subscribe(containers).await?;
     if !adopted {
+        create_namespace(containers).await?;
         adopt_all(containers).await?;
     }
     end_stopped(containers).await?;
@@ -99,6 +100,17 @@ async fn listen(containers: &Arc<Containers>, events: &mut Streaming<Envelope>) 
     }
 }
 
+/// Makes the namespace known before anything is in it: containerd's garbage collection closes the streams of imports
+/// into a namespace it does not know.
+async fn create_namespace(containers: &Containers) -> Result<()> {
+    let namespace = api::Namespace { name: NAMESPACE.to_owned(), ..api::Namespace::default() };
+    let request = api::CreateNamespaceRequest { namespace: Some(namespace) };
+    match containers.client.namespaces().create(request).await {
+        Err(status) if status.code() != Code::AlreadyExists => Err(failed("create namespace")(status)),
+        _ => Ok(()),
+    }
+}
+
 /// Takes over the containers of an earlier edgek, at start only: later ones are all our own.
 async fn adopt_all(containers: &Containers) -> Result<()> {
     let filters = vec![format!("labels.\"{MANAGED}\"==true")];
@@ -107,23 +119,14 @@ async fn adopt_all(containers: &Containers) -> Result<()> {
     let tasks = tasks(containers).await?;
     for container in &listed {
         if let Some(record) = container.extensions.get(EXTENSION).and_then(Record::from_any) {
-            adopt(containers, ContainerId::from(container.id.as_str()), record, tasks.get(&container.id));
+            let id = ContainerId::from(container.id.as_str());
+            let task = tasks.get(&container.id).filter(|task| task.status() != Status::Created);
+            let state = containers.state_of(&id, &record, task.map(|task| task.pid));
+            containers.adopt(id, record, state);
         }
     }
     let known: HashSet<_> = listed.into_iter().map(|container| container.id).collect();
     remove_orphaned_snapshots(containers, &known).await
-}
-
-fn adopt(containers: &Containers, id: ContainerId, record: Record, task: Option<&Process>) {
-    let state = match (&record.exit, task) {
-        (Some(exit), _) => exit.state(),
-        (None, Some(task)) if task.status() == Status::Created => State::Created,
-        (None, task) => State::Running {
-            pid: task.map_or(0, |task| task.pid),
-            started_at: containers.started_at(&id, &record),
-        },
-    };
-    containers.adopt(id, record, state);
 }
 
 /// Records the ends that nobody has heard of.
@@ -135,7 +138,7 @@ async fn end_stopped(containers: &Arc<Containers>) -> Result<()> {
         let task = tasks.get(entry.id.as_str());
         let exit = task.map(|task| (task.exit_status, timestamp(task.exited_at.as_ref())));
         let stopped = task.is_none_or(|task| task.status() == Status::Stopped);
-        (stopped && !entry.state.borrow().is_exited()).then_some((entry.clone(), exit))
+        (stopped && entry.state.borrow().is_running()).then_some((entry.clone(), exit))
     });
     let ends = ended.map(|(entry, exit)| async move { containers.finish(&entry, exit).await });
     futures::future::try_join_all(ends.collect::<Vec<_>>()).await.map(drop)

@@ -1,6 +1,5 @@
 //! Containers on a real containerd: how they are made, run and end.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::{Edgek, Node, exit_code, process_count};
@@ -115,11 +114,7 @@ async fn mounts_show_what_they_name() {
 async fn containers_of_a_pod_share_ipc_and_one_shim() {
     let node = Node::new();
     let edgek = node.start().await;
-    let init = node.spec(
-        "web",
-        "init",
-        "echo from-init > /dev/shm/file; readlink /proc/self/ns/ipc; readlink /proc/self/ns/pid",
-    );
+    let init = node.spec("web", "init", "echo from-init > /dev/shm/file; readlink /proc/self/ns/ipc");
     let first = output(&node, &edgek, &init).await;
     let a = node.spec("web", "a", "sleep 1000");
     let b = node.spec(
@@ -137,7 +132,8 @@ async fn containers_of_a_pod_share_ipc_and_one_shim() {
     let pid = |log: &str| log.lines().find(|line| line.starts_with("pid:")).unwrap().to_owned();
     assert!(second.starts_with("from-init\n"), "{second}");
     assert_eq!(ipc(&first), ipc(&second));
-    assert_ne!(pid(&first), pid(&second));
+    let (_, beside, _) = edgek.exec(&a.id, &["readlink", "/proc/self/ns/pid"]).await;
+    assert_ne!(pid(&beside), pid(&second));
     assert_eq!(node.log(&other), "");
     assert_eq!(process_count(&node, "containerd-shim"), 2);
     let mut joined = node.spec("web", "joined", "readlink /proc/self/ns/pid");
@@ -260,28 +256,53 @@ async fn what_cannot_run_says_why_and_leaves_nothing() {
     let edgek = node.start().await;
     let mut missing = node.spec("web", "missing", "");
     missing.command = vec!["no-such-program".into()];
-    edgek.runtime.create_container(&missing).await.unwrap_or_else(|error| {
-        assert!(error.to_string().contains("no-such-program"), "{error}");
-    });
-    if let Err(error) = edgek.runtime.start_container(&missing.id).await {
-        let known = matches!(error, Error::Container { step: "start", .. } | Error::ContainerNotFound(_));
-        assert!(known, "{error}");
-    }
-    if let Ok(container) = edgek.runtime.container(&missing.id).await {
-        assert!(matches!(container.state, State::Exited { reason: ExitReason::StartError, code: 128, .. }));
-    }
+    edgek.runtime.create_container(&missing).await.unwrap();
+    let error = edgek.runtime.start_container(&missing.id).await.unwrap_err().to_string();
+    let step = "failed to create containerd task: failed to create shim task: OCI runtime create failed";
+    assert!(error.starts_with(step), "{error}");
+    assert!(error.contains("\"no-such-program\": executable file not found in $PATH"), "{error}");
+    let container = edgek.runtime.container(&missing.id).await.unwrap();
+    let State::Exited { reason: ExitReason::StartError, code: 128, message, .. } = container.state else {
+        panic!("{container:?}")
+    };
+    assert_eq!(message, error);
+
+    let never = node.spec("web", "never", "true");
+    edgek.runtime.create_container(&never).await.unwrap();
+    edgek.runtime.remove_container(&never.id).await.unwrap();
 
     let mut unknown = node.spec("web", "unknown", "true");
     unknown.image = "docker.io/library/none:v1".into();
     let error = edgek.runtime.create_container(&unknown).await.unwrap_err();
     assert_eq!(error.to_string(), "image docker.io/library/none:v1 not found");
 
-    let mut absent = node.spec("web", "absent", "true");
-    absent.mounts = vec![Mount::bind(PathBuf::from("/no/such/dir"), "/data")];
-    let error = edgek.runtime.create_container(&absent).await.unwrap_err();
-    assert!(error.to_string().contains("/no/such/dir"), "{error}");
-    assert!(matches!(edgek.runtime.container(&absent.id).await, Err(Error::ContainerNotFound(_))));
-    edgek.runtime.remove_container(&absent.id).await.unwrap();
+    let mut relative = node.spec("web", "relative", "true");
+    relative.mounts = vec![Mount::bind("/tmp", "relative")];
+    let error = edgek.runtime.create_container(&relative).await.unwrap_err();
+    assert_eq!(error.to_string(), "invalid container: mount path relative is not absolute");
+    assert!(matches!(edgek.runtime.container(&relative.id).await, Err(Error::ContainerNotFound(_))));
+    edgek.runtime.remove_container(&relative.id).await.unwrap();
+    edgek.stop().await;
+    assert_eq!(process_count(&node, ""), 0, "nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_come_and_go_side_by_side() {
+    let node = Node::new();
+    let edgek = node.start().await;
+    let one_after_the_other = async |(turn, pod): (usize, &str)| {
+        for n in 0..8 {
+            let spec = node.spec(pod, &format!("{turn}-{n}"), &format!("echo {n}; exit {n}"));
+            assert_eq!(exit_code(&edgek.run_to_end(&spec).await), n);
+            assert_eq!(node.log(&spec), format!("{n}\n"));
+            if n % 2 == 0 {
+                edgek.runtime.remove_container(&spec.id).await.unwrap();
+            }
+        }
+    };
+    let pods = ["a", "b", "c", "d", "a", "b"].into_iter().enumerate().map(one_after_the_other);
+    futures::future::join_all(pods).await;
+    assert_eq!(edgek.runtime.containers().await.unwrap().len(), 6 * 4);
     edgek.stop().await;
     assert_eq!(process_count(&node, ""), 0, "nothing is left");
 }

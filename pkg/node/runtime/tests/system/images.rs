@@ -21,6 +21,7 @@ async fn archives_are_imported_plain_and_compressed() {
     let [image] = images.as_slice() else { panic!("{images:?}") };
     assert_eq!(image.tags, ["docker.io/library/plain:v1"]);
     assert_eq!(image.user, "web");
+    assert!(image.pinned);
     assert!(image.digests[0].starts_with("docker.io/library/plain@sha256:"), "{image:?}");
 
     let gzip = node.dir.path().join("gzip.tar.gz");
@@ -31,7 +32,7 @@ async fn archives_are_imported_plain_and_compressed() {
     encoder.finish().unwrap();
     edgek.runtime.import_images(&gzip).await.unwrap();
     let zstd = node.dir.path().join("zstd.tar.zst");
-    write_archive_with(&plain, "docker.io/library/zstd:v1", r#"{"Cmd": ["b"]}"#);
+    write_archive_with(&plain, "zstd:v1", r#"{"Cmd": ["b"]}"#);
     std::fs::write(&zstd, zstd::encode_all(std::fs::File::open(&plain).unwrap(), 1).unwrap()).unwrap();
     edgek.runtime.import_images(&zstd).await.unwrap();
     let mut names: Vec<_> =
@@ -39,6 +40,10 @@ async fn archives_are_imported_plain_and_compressed() {
     names.sort();
     assert_eq!(names, ["gzip", "plain", "zstd"].map(|name| format!("docker.io/library/{name}:v1")));
 
+    assert!(
+        edgek.runtime.image("zstd:v1").await.unwrap().is_some(),
+        "also when the archive has a short name"
+    );
     for reference in [
         "plain:v1",
         "docker.io/plain:v1",
@@ -70,7 +75,7 @@ async fn an_image_is_pulled_run_and_kept_for_its_containers() {
     let digest = registry.push("team/web", "v1", None);
     let reference = format!("127.0.0.1:{}/team/web:v1", registry.port);
     let image = edgek.runtime.pull_image(&reference, None).await.unwrap();
-    assert_eq!(image.tags, [reference.as_str()]);
+    assert_eq!((image.tags.as_slice(), image.pinned), ([reference.clone()].as_slice(), false));
     assert_eq!(image.reference(), format!("127.0.0.1:{}/team/web@{digest}", registry.port));
     let by_digest = edgek.runtime.pull_image(image.reference(), None).await.unwrap();
     assert_eq!((by_digest.id, by_digest.tags), (image.id.clone(), image.tags.clone()));
