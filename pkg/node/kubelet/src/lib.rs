@@ -2,4 +2,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod resources;
+pub mod restart;
 pub mod server;
