@@ -193,6 +193,16 @@ mod full_disk {
     }
 
     #[tokio::test]
+    async fn a_read_only_file_system_is_named() {
+        let mount = Mount::new();
+        open(mount.0.path()).unwrap().close().await.unwrap();
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(mount.0.path()).status();
+        assert!(remounted.unwrap().success());
+        let expected = "DIR cannot be written: make it writable for edgek, or choose another data directory";
+        assert_eq!(message(mount.0.path()), expected);
+    }
+
+    #[tokio::test]
     async fn a_full_disk_at_start_is_named() {
         let mount = Mount::new();
         let _ = fs::write(mount.0.path().join("filler"), vec![0; 4 << 20]);

@@ -32,8 +32,8 @@ struct Collections {
 type Loading = (Arc<Resource>, Vec<(Arc<str>, Arc<Object>)>);
 
 impl Store {
-    /// Loads a log. `resources` are those under which objects are stored; more can be added later. For the start: it
-    /// may block the thread while it reads.
+    /// Loads a log. Of `resources`, those under which objects are stored get a collection; custom ones can be added
+    /// later. For the start: it may block the thread while it reads.
     ///
     /// # Errors
     /// When the log cannot be read, or holds what is not an object.
@@ -42,8 +42,12 @@ impl Store {
         resources: impl IntoIterator<Item = Arc<Resource>>,
         window: Window,
     ) -> Result<Self, OpenError> {
-        let mut loading: BTreeMap<String, Loading> =
-            resources.into_iter().map(|resource| (prefix(&resource), (resource, Vec::new()))).collect();
+        let stored = |resource: &Arc<Resource>| resource.is_stored() && resource.stored_as.is_none();
+        let mut loading: BTreeMap<String, Loading> = resources
+            .into_iter()
+            .filter(stored)
+            .map(|resource| (prefix(&resource), (resource, Vec::new())))
+            .collect();
         let mut unclaimed = Rows::new();
         let mut outcome = Ok(());
         let mut visit = |row: Row<'_>| {

@@ -95,6 +95,17 @@ impl Queue {
     }
 }
 
+/// Held by the writer while it runs: should it panic, nobody waits for it in vain.
+pub(super) struct Serving(pub(super) Arc<Queue>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.close();
+        let left = mem::take(&mut self.0.state.lock().requests);
+        drop(left);
+    }
+}
+
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue").field("waiting", &self.state.lock().requests.len()).finish_non_exhaustive()

@@ -7,18 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{mem, thread};
 
 use edgek_base_telemetry::Chain;
+use edgek_base_telemetry::metrics::Histogram;
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::open::{self, FolderLock, Opened};
 use super::overlay::Overlay;
-use super::queue::{Pending, Queue, Reply, Request};
+use super::queue::{Pending, Queue, Reply, Request, Serving};
 use super::{Options, table};
 use crate::{CommitError, Conflict, Durability, Error, OpenError, Revision};
 
 /// How many revisions are reserved at once. A crash skips at most so many; heartbeats use them up in a day.
 const BLOCK: u64 = 10_000;
+
+static COMMITS: Histogram =
+    Histogram::new("edgek_store_commit_seconds", "Transactions of the store, with their sync.");
 
 struct Writer {
     connection: Connection,
@@ -73,7 +78,11 @@ pub(super) fn start(
         lock,
         path: path.clone(),
     };
-    let spawned = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
+    let run = move || {
+        let _serving = Serving(writer.queue.clone());
+        writer.run();
+    };
+    let spawned = thread::Builder::new().name("store-writer".to_owned()).spawn(run);
     spawned.map(drop).map_err(|error| Error::Io { path, source: Arc::new(error) }.into())
 }
 
@@ -156,7 +165,9 @@ impl Writer {
     /// Writes the overlay, then `ops`, in one transaction that also keeps enough revisions reserved for them and for
     /// `more` ops. When it fails, nothing has happened.
     fn transact(&mut self, ops: &[Pending], more: usize) -> Result<Outcomes, Error> {
+        let start = Instant::now();
         let result = self.try_transact(ops, more).map_err(|error| open::explain(error, &self.path));
+        COMMITS.observe(start.elapsed());
         self.note(result.as_ref().err());
         result
     }
@@ -220,8 +231,8 @@ impl Writer {
             let _ = table::reserve(&self.connection, self.last);
         }
         self.checkpoint.finish();
-        let Self { connection, lock, .. } = self;
-        let closed = connection.close().map_err(|(_, error)| open::explain(error, &self.path));
+        let Self { connection, path, lock, .. } = self;
+        let closed = connection.close().map_err(|(_, error)| open::explain(error, &path));
         drop(lock);
         outcome.and(closed)
     }
