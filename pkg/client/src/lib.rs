@@ -19,13 +19,15 @@ pub use resource::ResourceRef;
 pub use watch::{Event, EventKind, Watch};
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
 use serde_json::Value;
-use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 /// An error of a body's source.
@@ -36,10 +38,12 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// The longest answer that is read at once.
 const MAX_ANSWER: usize = 256 << 20;
 
+type Transport = dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, BoxError>> + Send + Sync;
+
 /// Speaks to one API server as one user. Clones are cheap and share the transport.
 #[derive(Clone)]
 pub struct Client {
-    transport: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
+    transport: Arc<Transport>,
 }
 
 impl std::fmt::Debug for Client {
@@ -72,7 +76,7 @@ impl Client {
             + 'static,
         S::Future: Send + 'static,
     {
-        Self { transport: BoxCloneSyncService::new(service) }
+        Self { transport: Arc::new(move |request| service.clone().oneshot(request).boxed()) }
     }
 
     /// The objects of a kind in a namespace.
@@ -106,20 +110,23 @@ impl Client {
 
     /// Sends a request and gives back the answer of a request that succeeded, whatever its length.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let response = self.transport.clone().oneshot(request).await.map_err(Error::Transport)?;
+        let response = (self.transport)(request).await.map_err(Error::Transport)?;
         if response.status().is_success() {
             return Ok(response);
         }
         let code = response.status().as_u16();
-        let body =
-            Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(Error::Transport)?;
-        Err(Error::Api(Failure::parse(code, &body.to_bytes())))
+        Err(Error::Api(Failure::parse(code, &read(response.into_body()).await?)))
     }
 
     pub(crate) async fn bytes(&self, request: Request<Body>) -> Result<Bytes, Error> {
-        let body = self.send(request).await?.into_body();
-        Ok(Limited::new(body, MAX_ANSWER).collect().await.map_err(Error::Transport)?.to_bytes())
+        read(self.send(request).await?.into_body()).await
     }
+}
+
+/// Reads a whole body. Not an `async fn`: the compiler cannot see that one over boxed errors is `Send`.
+fn read(body: Body) -> BoxFuture<'static, Result<Bytes, Error>> {
+    let whole = Limited::new(body, MAX_ANSWER).collect();
+    whole.map(|read| read.map(|body| body.to_bytes()).map_err(Error::Transport)).boxed()
 }
 
 pub(crate) fn request(

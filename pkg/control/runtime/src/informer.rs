@@ -1,0 +1,291 @@
+//! `Informer`: the objects of one resource as they are now, and who must know when they change.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgek_base_lifecycle::{Backoff, Scope};
+use edgek_client::{Api, Error, Event, EventKind, ListQuery, WatchQuery};
+use parking_lot::RwLock;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+/// An object by namespace (empty when it has none) and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Key {
+    /// The namespace; empty for cluster resources.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of these two.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// An object as the informer keeps it: its bytes, and what indexes need of it.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Where it is.
+    pub key: Key,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// The uid of the owner that manages it; empty when there is none.
+    pub controller: String,
+    /// The object in JSON.
+    pub bytes: Bytes,
+}
+
+impl Item {
+    /// The object in its type; `None` when it is not of that type.
+    pub fn decode<K: DeserializeOwned>(&self) -> Option<K> {
+        serde_json::from_slice(&self.bytes).ok()
+    }
+}
+
+#[derive(Deserialize)]
+struct Object {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    uid: String,
+    resource_version: String,
+    labels: BTreeMap<String, String>,
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Owner {
+    uid: String,
+    controller: bool,
+}
+
+impl Item {
+    fn parse(bytes: Bytes) -> Result<Self, Error> {
+        let Object { metadata } = serde_json::from_slice(&bytes).map_err(Error::Decode)?;
+        let controller = metadata.owner_references.into_iter().find(|owner| owner.controller);
+        Ok(Self {
+            key: Key { namespace: metadata.namespace, name: metadata.name },
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            labels: metadata.labels,
+            controller: controller.map(|owner| owner.uid).unwrap_or_default(),
+            bytes,
+        })
+    }
+}
+
+/// A change of one object. `old` is `None` when it is new, `new` when it is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// As it was.
+    pub old: Option<&'a Item>,
+    /// As it is.
+    pub new: Option<&'a Item>,
+}
+
+impl Change<'_> {
+    /// The object's key.
+    pub fn key(&self) -> Key {
+        self.new.or(self.old).map(|item| item.key.clone()).unwrap_or_default()
+    }
+}
+
+type Handler = Box<dyn Fn(Change<'_>) + Send + Sync>;
+
+/// The objects of one resource. Clones share them.
+pub struct Informer<K> {
+    shared: Arc<Shared>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Informer<K> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), kind: PhantomData }
+    }
+}
+
+struct Shared {
+    items: RwLock<BTreeMap<Key, Arc<Item>>>,
+    handlers: RwLock<Vec<Handler>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<K: DeserializeOwned + 'static> Informer<K> {
+    /// Begins to follow the objects that match `query`, until the scope ends.
+    pub fn start(scope: &Scope, api: Api<K>, query: ListQuery) -> Self {
+        let shared = Arc::new(Shared {
+            items: RwLock::default(),
+            handlers: RwLock::default(),
+            synced: watch::Sender::new(false),
+        });
+        let follower = Follower { api, query, shared: shared.clone(), revision: String::new() };
+        scope.spawn("informer", follower.run());
+        Self { shared, kind: PhantomData }
+    }
+
+    /// Waits until the first list is complete.
+    pub async fn synced(&self) {
+        // The sender lives in `shared`, so waiting cannot fail.
+        let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// Calls `handler` for every object there is and for every change from now on. It runs inside the informer's own
+    /// task: it must be quick and never wait; usually it adds keys to a queue.
+    pub fn on_change(&self, handler: impl Fn(Change<'_>) + Send + Sync + 'static) {
+        let mut handlers = self.shared.handlers.write();
+        for item in self.shared.items.read().values() {
+            handler(Change { old: None, new: Some(item) });
+        }
+        handlers.push(Box::new(handler));
+    }
+
+    /// The object at this key, as it is kept.
+    pub fn item(&self, key: &Key) -> Option<Arc<Item>> {
+        self.shared.items.read().get(key).cloned()
+    }
+
+    /// The object at this key.
+    pub fn get(&self, key: &Key) -> Option<K> {
+        self.item(key)?.decode()
+    }
+
+    /// The objects as they are kept, of one namespace or (empty) of all.
+    pub fn items(&self, namespace: &str) -> Vec<Arc<Item>> {
+        let items = self.shared.items.read();
+        if namespace.is_empty() {
+            return items.values().cloned().collect();
+        }
+        let first = Key::new(namespace, "");
+        let of_namespace = items.range(first..).take_while(|(key, _)| key.namespace == namespace);
+        of_namespace.map(|(_, item)| item.clone()).collect()
+    }
+
+    /// The objects of a namespace (empty: all) that `select` picks.
+    pub fn select(&self, namespace: &str, select: impl Fn(&Item) -> bool) -> Vec<K> {
+        self.items(namespace).iter().filter(|item| select(item)).filter_map(|item| item.decode()).collect()
+    }
+
+    /// The objects of a namespace (empty: all).
+    pub fn list(&self, namespace: &str) -> Vec<K> {
+        self.select(namespace, |_| true)
+    }
+}
+
+struct Follower<K> {
+    api: Api<K>,
+    query: ListQuery,
+    shared: Arc<Shared>,
+    /// Of the last event; empty before the first list and after it has expired.
+    revision: String,
+}
+
+impl<K> Follower<K> {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        loop {
+            match self.follow().await {
+                // Servers end watches now and then.
+                Ok(()) => backoff.reset(),
+                Err(error) if error.is_expired() => {
+                    debug!(resource = %self.api.resource().plural, "history is gone; listing again");
+                    self.revision.clear();
+                }
+                Err(error) => {
+                    warn!(resource = %self.api.resource().plural, %error, "watching failed; it will be tried again");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
+        if self.revision.is_empty() {
+            self.list().await?;
+        }
+        let query = WatchQuery {
+            labels: self.query.labels.clone(),
+            fields: self.query.fields.clone(),
+            resource_version: self.revision.clone(),
+            initial: false,
+        };
+        let mut watch = self.api.watch(&query).await?;
+        while let Some(event) = watch.next().await? {
+            self.apply(event)?;
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self) -> Result<(), Error> {
+        let (items, revision) = self.api.list_bytes(&self.query).await?;
+        let mut fresh = BTreeMap::new();
+        for bytes in items {
+            let item = Item::parse(bytes)?;
+            fresh.insert(item.key.clone(), Arc::new(item));
+        }
+        let old = std::mem::replace(&mut *self.shared.items.write(), fresh.clone());
+        for (key, new) in &fresh {
+            let old = old.get(key);
+            if old.is_none_or(|old| old.resource_version != new.resource_version) {
+                self.tell(Change { old: old.map(|item| &**item), new: Some(new) });
+            }
+        }
+        for (_, gone) in old.iter().filter(|(key, _)| !fresh.contains_key(key)) {
+            self.tell(Change { old: Some(gone), new: None });
+        }
+        self.revision = revision;
+        self.shared.synced.send_replace(true);
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event) -> Result<(), Error> {
+        let item = Arc::new(Item::parse(event.object)?);
+        self.revision.clone_from(&item.resource_version);
+        let key = item.key.clone();
+        match event.kind {
+            EventKind::Added | EventKind::Modified => {
+                let old = self.shared.items.write().insert(key, item.clone());
+                self.tell(Change { old: old.as_deref(), new: Some(&item) });
+            }
+            EventKind::Deleted => {
+                self.shared.items.write().remove(&key);
+                self.tell(Change { old: Some(&item), new: None });
+            }
+            EventKind::Bookmark | EventKind::Error => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&self, change: Change<'_>) {
+        for handler in self.shared.handlers.read().iter() {
+            handler(change);
+        }
+    }
+}
