@@ -3,7 +3,7 @@
 //! Containers of one pod share a shim process, so that creating, starting, ending and removing them take turns.
 //! The table is true at all times: `monitor` keeps it so when containers end by themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -516,6 +516,15 @@ impl Containers {
     /// Removes the snapshot of a container that was never made.
     pub(super) async fn remove_orphan(&self, id: &ContainerId) -> Result<()> {
         self.remove_snapshot(id).await
+    }
+
+    /// Removes the pipes of commands and containers that an earlier edgek left.
+    pub(super) fn remove_unknown_pipes(&self, known: &HashSet<String>) {
+        let dirs = std::fs::read_dir(self.config.state_dir.join("io")).into_iter().flatten().flatten();
+        for dir in dirs.filter(|dir| !known.contains(&*dir.file_name().to_string_lossy())) {
+            // What cannot be removed now is found again at the next start.
+            let _ = std::fs::remove_dir_all(dir.path());
+        }
     }
 
     async fn turn(&self, pod_uid: &str) -> OwnedMutexGuard<()> {

@@ -92,6 +92,12 @@ async fn open(
     let stdin = pipes.open_stdin()?;
     template["args"] = exec.command.clone().into();
     template["terminal"] = exec.tty.into();
+    if exec.tty
+        && let Some(env) = template["env"].as_array_mut()
+        && !env.iter().any(|entry| entry.as_str().is_some_and(|entry| entry.starts_with("TERM=")))
+    {
+        env.push("TERM=xterm".into());
+    }
     let problem = |status: containerd_client::tonic::Status| Error::Exec {
         id: process.container.clone(),
         problem: status.message().to_owned(),

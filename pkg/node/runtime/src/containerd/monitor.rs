@@ -126,6 +126,7 @@ async fn adopt_all(containers: &Containers) -> Result<()> {
         }
     }
     let known: HashSet<_> = listed.into_iter().map(|container| container.id).collect();
+    containers.remove_unknown_pipes(&known);
     remove_orphaned_snapshots(containers, &known).await
 }
 
@@ -153,9 +154,14 @@ async fn tasks(containers: &Containers) -> Result<BTreeMap<String, Process>> {
 fn finish(containers: &Arc<Containers>, entry: Arc<Entry>, exit: (u32, Timestamp)) {
     let owner = containers.clone();
     containers.scope.spawn("container exit", async move {
-        if let Err(error) = owner.finish(&entry, Some(exit)).await {
-            // The next connection to containerd finds it again.
-            warn!(container = %entry.id, %error, "cannot record the container's end");
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        loop {
+            match owner.finish(&entry, Some(exit)).await {
+                // The next connection to containerd finds it again.
+                Ok(()) | Err(Error::Unavailable(_)) => return,
+                Err(error) => warn!(container = %entry.id, %error, "cannot record the container's end"),
+            }
+            backoff.wait().await;
         }
     });
 }

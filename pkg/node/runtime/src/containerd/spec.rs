@@ -406,3 +406,7 @@ fn rootfs_propagation(mounts: &[Mount]) -> Option<&'static str> {
         (false, false) => None,
     }
 }
+
+#[cfg(test)]
+#[path = "spec/tests.rs"]
+mod tests;

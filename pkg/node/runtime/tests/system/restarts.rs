@@ -94,6 +94,11 @@ fn a_killed_edgek_finds_its_containers_and_their_output_again() {
     });
     counted(&node, &spec);
     assert_eq!(node.log(&shell), "got a\ngot b\n");
+    edgek.run(async |edgek| {
+        kill(Pid::from_raw(containerd), Signal::SIGKILL).unwrap();
+        wait_for("another containerd", || node.containerd_pid() != containerd);
+        assert_eq!(edgek.exec(&spec.id, &["echo", "hello"]).await.1, "hello\n");
+    });
     edgek.stop();
     assert_eq!(process_count(&node, ""), 0, "nothing is left");
 }
@@ -181,6 +186,23 @@ fn both_killed_come_back_and_an_orderly_end_leaves_containers_running() {
         assert_eq!(state(edgek, &spec.id).await, before);
         let written = counted(&node, &spec);
         edgek.wait_log(&node, &spec, written + 20).await;
+    });
+    edgek.stop();
+    assert_eq!(process_count(&node, ""), 0, "nothing is left");
+}
+
+#[test]
+fn a_container_whose_shim_was_killed_has_ended() {
+    let node = Node::new();
+    let edgek = Process::start(&node);
+    let spec = node.spec("web", "main", "sleep 1000");
+    edgek.run(async |edgek| {
+        edgek.run(&spec).await;
+        for shim in crate::support::processes(&node, "containerd-shim") {
+            kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+        }
+        assert_eq!(exit_code(&edgek.wait_exit(&spec.id).await), 137);
+        edgek.run_to_end(&node.spec("web", "again", "true")).await;
     });
     edgek.stop();
     assert_eq!(process_count(&node, ""), 0, "nothing is left");

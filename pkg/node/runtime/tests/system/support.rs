@@ -198,13 +198,17 @@ fn processes_of(dir: &str) -> Vec<i32> {
     found
 }
 
-/// Living processes of this node whose program is named so.
 pub(crate) fn process_count(node: &Node, name: &str) -> usize {
-    let alive = |pid: &i32| {
+    processes(node, name).len()
+}
+
+/// Living processes of this node whose program is named so.
+pub(crate) fn processes(node: &Node, name: &str) -> Vec<i32> {
+    let named = |pid: &i32| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         !command.is_empty() && String::from_utf8_lossy(&command).split('\0').next().unwrap().contains(name)
     };
-    processes_of(&node.dir.path().to_string_lossy()).iter().filter(|pid| alive(pid)).count()
+    processes_of(&node.dir.path().to_string_lossy()).into_iter().filter(named).collect()
 }
 
 /// A new network namespace, pinned in the node's directory.
