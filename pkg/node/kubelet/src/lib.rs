@@ -2,6 +2,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod duration;
+pub mod plan;
 pub mod resources;
 pub mod restart;
+#[cfg(test)]
+mod sample;
 pub mod server;
+pub mod status;
+pub mod view;

@@ -69,6 +69,12 @@ impl RestartBackoff {
     }
 }
 
+/// The message of a container in CrashLoopBackOff.
+pub fn back_off_message(delay: Duration, container: &str, pod: &str, namespace: &str, uid: &str) -> String {
+    let delay = crate::duration::go(delay);
+    format!("back-off {delay} restarting failed container={container} pod={pod}_{namespace}({uid})")
+}
+
 fn since(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
