@@ -5,8 +5,20 @@ use edgek_api::protobuf;
 use edgek_api::schema::Schema;
 use libfuzzer_sys::fuzz_target;
 
-const KINDS: &[(&str, &str)] =
-    &[("v1", "Pod"), ("apps/v1", "Deployment"), ("v1", "ConfigMap"), ("v1", "Secret"), ("v1", "Service")];
+/// Together they hold every kind of field.
+const KINDS: &[(&str, &str)] = &[
+    ("v1", "Pod"),
+    ("apps/v1", "Deployment"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "Service"),
+    ("v1", "Node"),
+    ("v1", "Event"),
+    ("v1", "List"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ("certificates.k8s.io/v1", "CertificateSigningRequest"),
+    ("resource.k8s.io/v1", "ResourceClaim"),
+];
 
 fuzz_target!(|data: &[u8]| {
     let _ = protobuf::open(data);
