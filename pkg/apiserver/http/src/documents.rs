@@ -12,7 +12,7 @@ use crate::answer;
 use crate::body::{Body, empty};
 use crate::error::Rejection;
 use crate::health::{VERSION, version};
-use crate::negotiate::{Accept, Output};
+use crate::negotiate::Accept;
 use crate::query::Query;
 use crate::server::Inner;
 
@@ -85,7 +85,7 @@ fn hash(bytes: &[u8]) -> String {
 /// A small document in the format the client accepts; those of discovery have protobuf types.
 fn plain(server: &Inner, document: &Value, accept: &Accept) -> Result<Response<Body>, Rejection> {
     // Clients that ask for aggregated discovery take the older document where there is no other.
-    let output = accept.plain().unwrap_or(Output::default());
+    let output = accept.plain().unwrap_or_default();
     let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
     let type_id =
         server.schema.by_kind("", "v1", kind).or_else(|| server.schema.by_kind("meta.k8s.io", "v1", kind));

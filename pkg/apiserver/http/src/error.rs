@@ -26,7 +26,7 @@ impl From<Status> for Rejection {
 
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
-        status_of(error).into()
+        status_of(&error).into()
     }
 }
 
@@ -39,9 +39,9 @@ impl From<ReadError> for Rejection {
     }
 }
 
-fn status_of(error: Error) -> Status {
+fn status_of(error: &Error) -> Status {
     let text = error.to_string();
-    match &error {
+    match error {
         Error::NotFound(subject) => Status::not_found(about(subject)),
         Error::AlreadyExists { subject, .. } => {
             Status { message: text, ..Status::already_exists(about(subject)) }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod body;
+mod bootstrap;
 mod chain;
 mod decode;
 mod dial;
@@ -34,6 +35,8 @@ mod watch;
 mod yaml;
 
 pub use body::{Body, BoxError, MAX_REQUEST_BYTES, empty, full};
+pub use bootstrap::BootstrapError;
 pub use dial::{BoxedIo, Dial, Io, NoDial, Target};
+pub use edgek_apiserver_registry::ServiceRange;
 pub use listen::{PeerAddress, PeerCertificates};
 pub use server::{Parts, Server, Service};

@@ -6,6 +6,7 @@ use http::{HeaderMap, Uri};
 
 use crate::error::Rejection;
 use crate::query::Query;
+use crate::table::Include;
 
 /// The formats objects are read and written in, in upstream's order.
 pub(crate) const MEDIA_TYPES: [&str; 3] =
@@ -72,6 +73,8 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) view: View,
     pub(crate) pretty: bool,
+    /// What of an object a table's row carries.
+    pub(crate) include: Include,
 }
 
 /// One clause of an `Accept` header.
@@ -93,12 +96,15 @@ pub(crate) struct Accept {
     /// By falling quality; empty when the client takes anything.
     clauses: Vec<Clause>,
     pretty: bool,
+    include: Include,
 }
 
 impl Accept {
     /// What the client of this request accepts.
     pub(crate) fn of(headers: &HeaderMap, uri: &Uri) -> Self {
-        let pretty = match Query::new(uri.query().unwrap_or_default()).get("pretty") {
+        let query = Query::new(uri.query().unwrap_or_default());
+        let include = Include::parse(&query.get("includeObject").unwrap_or_default());
+        let pretty = match query.get("pretty") {
             Some(asked) => matches!(&*asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
             // People read what these fetch.
             None => headers.get(USER_AGENT).is_some_and(|agent| {
@@ -121,7 +127,7 @@ impl Accept {
             }
         }
         clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
-        Self { clauses, pretty }
+        Self { clauses, pretty, include }
     }
 
     /// How an object or list of a resource is to be written.
@@ -163,7 +169,7 @@ impl Accept {
 
     fn choose(&self, views: bool) -> Option<Output> {
         if self.clauses.is_empty() {
-            return Some(Output { pretty: self.pretty, ..Output::default() });
+            return Some(Output { pretty: self.pretty, include: self.include, ..Output::default() });
         }
         self.clauses.iter().find_map(|clause| {
             let format = Format::of(&clause.media_type)?;
@@ -179,7 +185,7 @@ impl Accept {
                 }
                 _ => return None,
             };
-            Some(Output { format, view, pretty: self.pretty || clause.pretty })
+            Some(Output { format, view, pretty: self.pretty || clause.pretty, include: self.include })
         })
     }
 }

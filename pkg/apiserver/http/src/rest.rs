@@ -25,10 +25,11 @@ pub(crate) async fn call(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
     let named = !path.name.is_empty();
-    let in_namespace =
-        !path.namespace.is_empty() && !(resource.group.is_empty() && resource.plural == "namespaces");
+    let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
+    let in_namespace = !is_namespace && !path.namespace.is_empty();
     // A path that puts a cluster-scoped object into a namespace, or a namespaced one into none, is none of ours.
-    if in_namespace != resource.namespaced && (in_namespace || named) {
+    let misplaced = in_namespace != resource.namespaced;
+    if misplaced && (in_namespace || named) {
         return Err(Rejection::NoSuchPath);
     }
     if !path.subresource.is_empty() {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use edgek_api::resource::Catalog;
 use edgek_api::schema::Schema;
-use edgek_apiserver_admission::{Chain, Lookup};
+use edgek_apiserver_admission::{Chain, Lookup, Plugin};
 use edgek_apiserver_authn::{Authenticator, Tokens, User};
 use edgek_apiserver_authz::Authorizer;
 use edgek_apiserver_registry::{Registry, ServiceRange};
@@ -42,13 +42,15 @@ pub struct Parts {
     pub address: String,
     /// Where services get addresses and ports from.
     pub services: ServiceRange,
+    /// Admission plugins that run after the built-in ones.
+    pub plugins: Vec<Box<dyn Plugin>>,
     /// Owns the tasks of the server. Watches and connections end with it.
     pub scope: Scope,
 }
 
 /// The API server.
 #[derive(Clone)]
-pub struct Server(Arc<Inner>);
+pub struct Server(pub(crate) Arc<Inner>);
 
 /// What the layers of the chain share.
 pub(crate) struct Inner {
@@ -81,9 +83,11 @@ impl Server {
     pub fn new(parts: Parts) -> Self {
         let registry = Registry::new(parts.store, parts.catalog, parts.schema, parts.services);
         let lookup: Arc<dyn Lookup> = Arc::new(registry.lookup());
+        let mut admission = Chain::builtin(&lookup);
+        parts.plugins.into_iter().for_each(|plugin| admission.push(plugin));
         Self(Arc::new(Inner {
             registry,
-            admission: Chain::builtin(&lookup),
+            admission,
             catalog: parts.catalog,
             schema: parts.schema,
             authenticator: parts.authenticator,

@@ -37,7 +37,7 @@ pub(crate) fn object(
     match output.view {
         View::Whole => answer::value(code, &value, server.schema, Some(resource.type_id), output),
         View::Table => {
-            answer::document(&table::of(resource, std::slice::from_ref(&value), Header::Columns), output)
+            answer::document(&table::of(resource, vec![value], Header::Columns, output.include), output)
         }
         View::Metadata => metadata_answer(server, code, &metadata(&value), output),
     }
@@ -96,7 +96,7 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
         }
         (View::Table, ..) => {
             let items: Vec<Value> = list.items.iter().map(|object| parse(object.bytes())).collect();
-            let mut table = table::of(resource, &items, Header::Columns);
+            let mut table = table::of(resource, items, Header::Columns, output.include);
             table.set("metadata", list_meta(&list));
             answer::document(&table, output)
         }
@@ -163,7 +163,8 @@ impl EventEncoder {
             }
             (View::Table, _) => {
                 let object = parse(event.object().bytes());
-                let mut table = table::of(&self.resource, std::slice::from_ref(&object), self.header);
+                let mut table =
+                    table::of(&self.resource, vec![object.clone()], self.header, self.output.include);
                 self.header = Header::Omitted;
                 table.set("metadata", json!({"resourceVersion": event.revision().0.to_string()}));
                 if event.kind == EventKind::Bookmark {

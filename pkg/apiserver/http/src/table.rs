@@ -1,6 +1,9 @@
 //! `Table`: objects as the rows that `kubectl get` prints.
 
+use std::time::SystemTime;
+
 use edgek_api::resource::Resource;
+use edgek_api::table::Printer;
 use edgek_apiserver_admission::fields::Fields;
 use serde_json::{Value, json};
 
@@ -11,21 +14,52 @@ pub(crate) enum Header {
     Omitted,
 }
 
+/// What of its object a row carries: the parameter `includeObject`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Include {
+    Nothing,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Reads the parameter; what is not known counts as not given.
+    pub(crate) fn parse(text: &str) -> Self {
+        match text {
+            "None" => Self::Nothing,
+            "Object" => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
 /// The table of these objects of a resource.
-pub(crate) fn of(_resource: &Resource, objects: &[Value], header: Header) -> Value {
+pub(crate) fn of(resource: &Resource, objects: Vec<Value>, header: Header, include: Include) -> Value {
+    let printer = Printer::of(&resource.group, &resource.kind);
+    let now = SystemTime::now();
     let columns = match header {
-        Header::Columns => json!([
-            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
-            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
-        ]),
+        Header::Columns => json!(printer.columns()),
         Header::Omitted => Value::Null,
     };
     let rows: Vec<Value> = objects
-        .iter()
+        .into_iter()
         .map(|object| {
-            let partial = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object.at("metadata")});
-            json!({"cells": [object.text("metadata.name"), object.text("metadata.creationTimestamp")], "object": partial})
+            let mut row = json!(printer.row(&object, now));
+            row.set("object", included(object, include));
+            row
         })
         .collect();
     json!({"apiVersion": "meta.k8s.io/v1", "columnDefinitions": columns, "kind": "Table", "metadata": {}, "rows": rows})
+}
+
+fn included(mut object: Value, include: Include) -> Value {
+    match include {
+        Include::Nothing => Value::Null,
+        Include::Object => object,
+        Include::Metadata => {
+            let metadata = object.remove("metadata").unwrap_or_default();
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+        }
+    }
 }

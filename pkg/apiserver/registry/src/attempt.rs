@@ -27,18 +27,18 @@ pub struct Key<'a> {
 
 impl Key<'_> {
     /// How errors name the object.
-    pub(crate) fn subject(&self) -> Subject {
-        Subject {
+    pub(crate) fn subject(&self) -> Box<Subject> {
+        Box::new(Subject {
             group: self.resource.group.to_string(),
             kind: self.resource.plural.to_string(),
             name: self.name.to_owned(),
             uid: String::new(),
-        }
+        })
     }
 
     /// How errors about its content name the object.
-    pub(crate) fn kind_subject(&self, name: &str) -> Subject {
-        Subject { kind: self.resource.kind.to_string(), name: name.to_owned(), ..self.subject() }
+    pub(crate) fn kind_subject(&self, name: &str) -> Box<Subject> {
+        Box::new(Subject { kind: self.resource.kind.to_string(), name: name.to_owned(), ..*self.subject() })
     }
 
     /// The object does not exist.
@@ -95,7 +95,7 @@ impl Key<'_> {
                 Error::Forbidden { subject: self.subject(), message, cause }
             }
             admission::Error::NotFound { resource, name } => {
-                Error::NotFound(Subject { kind: resource.to_owned(), name, ..Subject::default() })
+                Error::NotFound(Box::new(Subject { kind: resource.to_owned(), name, ..Subject::default() }))
             }
             admission::Error::Internal(message) => Error::Internal(message),
         }

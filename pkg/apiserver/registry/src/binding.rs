@@ -21,7 +21,11 @@ impl Change for Bind<'_> {
     fn apply(&self, old: &Value) -> Result<Value, Error> {
         let target = self.binding.text("target.name");
         let conflict = |reason: String| Error::Conflict {
-            subject: Subject { kind: "pods/binding".into(), name: self.pod.to_owned(), ..Subject::default() },
+            subject: Box::new(Subject {
+                kind: "pods/binding".into(),
+                name: self.pod.to_owned(),
+                ..Subject::default()
+            }),
             reason,
         };
         if old.has("metadata.deletionTimestamp") {
@@ -62,7 +66,8 @@ impl Registry {
             problems.required(&Path::Root("target.name"), "");
         }
         if !problems.is_empty() {
-            let subject = Subject { kind: "Binding".into(), name: pod.name.to_owned(), ..Subject::default() };
+            let subject =
+                Box::new(Subject { kind: "Binding".into(), name: pod.name.to_owned(), ..Subject::default() });
             return Err(Error::Invalid { subject, problems });
         }
         self.update(admission, pod, Part::Binding, &Bind { binding, pod: pod.name }).await.map(drop)

@@ -24,7 +24,7 @@ use crate::{Registry, Stored};
 #[derive(Debug)]
 pub enum Deletion {
     /// The object is gone, or was going already; the client gets a status of success about it.
-    Status(Subject),
+    Status(Box<Subject>),
     /// The object as it last was, gone.
     Gone(Stored),
     /// The object is ending: it waits for its grace period or its finalizers.
@@ -115,8 +115,8 @@ impl Registry {
     }
 }
 
-fn deleted_subject(key: &Key<'_>, object: &Object) -> Subject {
-    Subject { uid: object.meta().uid.as_str().to_owned(), ..key.subject() }
+fn deleted_subject(key: &Key<'_>, object: &Object) -> Box<Subject> {
+    Box::new(Subject { uid: object.meta().uid.as_str().to_owned(), ..*key.subject() })
 }
 
 fn check_preconditions(key: &Key<'_>, old: &Value, options: &DeleteOptions) -> Result<(), Error> {

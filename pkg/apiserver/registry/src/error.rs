@@ -29,12 +29,12 @@ impl Subject {
 pub enum Error {
     /// The object does not exist.
     #[error("{} {:?} not found", .0.qualified(), .0.name)]
-    NotFound(Subject),
+    NotFound(Box<Subject>),
     /// An object of this name exists.
     #[error("{prefix}{} {:?} already exists{suffix}", .subject.qualified(), .subject.name)]
     AlreadyExists {
         /// The object.
-        subject: Subject,
+        subject: Box<Subject>,
         /// `object is being deleted: ` or nothing.
         prefix: &'static str,
         /// Why no other name was found, or nothing.
@@ -44,7 +44,7 @@ pub enum Error {
     #[error("Operation cannot be fulfilled on {} {:?}: {reason}", .subject.qualified(), .subject.name)]
     Conflict {
         /// The object.
-        subject: Subject,
+        subject: Box<Subject>,
         /// What is different.
         reason: String,
     },
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("{} {:?} is invalid: {}", .subject.qualified(), .subject.name, .problems)]
     Invalid {
         /// The object, by its kind.
-        subject: Subject,
+        subject: Box<Subject>,
         /// What is wrong.
         problems: ErrorList,
     },
@@ -60,7 +60,7 @@ pub enum Error {
     #[error("{}{message}", forbidden(.subject))]
     Forbidden {
         /// The object.
-        subject: Subject,
+        subject: Box<Subject>,
         /// Why.
         message: String,
         /// A machine-readable cause.
@@ -96,13 +96,13 @@ mod tests {
 
     #[test]
     fn messages_read_as_upstreams() {
-        let pods = Subject { kind: "pods".into(), name: "a".into(), ..Subject::default() };
-        let deployment = Subject {
+        let pods = Box::new(Subject { kind: "pods".into(), name: "a".into(), ..Subject::default() });
+        let deployment = Box::new(Subject {
             group: "apps".into(),
             kind: "Deployment".into(),
             name: "web".into(),
             ..Subject::default()
-        };
+        });
         let mut problems = ErrorList::default();
         problems.required(&Path::Root("spec.selector"), "");
         let one = Error::Invalid { subject: deployment.clone(), problems: problems.clone() };

@@ -104,6 +104,6 @@ pub fn check_dry_run<'a>(directives: impl IntoIterator<Item = &'a str>, problems
 
 /// The error of options that break their rules.
 pub fn invalid_options(kind: &str, problems: ErrorList) -> Error {
-    let subject = Subject { group: "meta.k8s.io".into(), kind: kind.into(), ..Subject::default() };
+    let subject = Box::new(Subject { group: "meta.k8s.io".into(), kind: kind.into(), ..Subject::default() });
     Error::Invalid { subject, problems }
 }

@@ -76,12 +76,12 @@ impl Change for ChangeScale<'_> {
         if replicas < 0 {
             let mut problems = ErrorList::default();
             problems.invalid(&Path::Root("spec.replicas"), replicas, "must be greater than or equal to 0");
-            let subject = Subject {
+            let subject = Box::new(Subject {
                 group: "autoscaling".into(),
                 kind: "Scale".into(),
                 name: name.to_owned(),
                 ..Subject::default()
-            };
+            });
             return Err(Error::Invalid { subject, problems });
         }
         let mut new = old.clone();

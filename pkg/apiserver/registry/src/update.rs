@@ -244,8 +244,8 @@ fn check_version(
 /// Whether an update was the last thing an ending object waited for.
 fn ends(key: &Key<'_>, new: &Value, old: &Value) -> bool {
     let namespace = key.resource.group.is_empty() && key.resource.plural == "namespaces";
-    meta::finalizers(new).next().is_none()
-        && old.has("metadata.deletionTimestamp")
-        && old.number("metadata.deletionGracePeriodSeconds").unwrap_or_default() == 0
-        && !(namespace && !new.items("spec.finalizers").is_empty())
+    let waits_in_spec = namespace && !new.items("spec.finalizers").is_empty();
+    let waits = waits_in_spec || meta::finalizers(new).next().is_some();
+    let out_of_time = old.number("metadata.deletionGracePeriodSeconds").unwrap_or_default() == 0;
+    old.has("metadata.deletionTimestamp") && out_of_time && !waits
 }

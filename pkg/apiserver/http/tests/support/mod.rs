@@ -10,7 +10,7 @@ use edgek_api::resource::Catalog;
 use edgek_api::schema::Schema;
 use edgek_apiserver_authn::{Authenticator, Error, Object, Objects, PRIVILEGED_GROUP, Tokens, User};
 use edgek_apiserver_authz::{AlwaysAllow, Authorizer};
-use edgek_apiserver_http::{Body, NoDial, Parts, Server, Service, full};
+use edgek_apiserver_http::{Body, Dial, NoDial, Parts, Server, Service, full};
 use edgek_base_lifecycle::Scope;
 use edgek_store_log::MemoryLog;
 use edgek_store_watch::{Store, Window};
@@ -20,17 +20,23 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-/// Knows nobody.
+/// Knows one bearer, `admin`, and nobody else.
 pub struct Nobody;
+
+/// Whose word is law.
+pub fn admin() -> Arc<User> {
+    Arc::new(User::new("admin", [PRIVILEGED_GROUP]))
+}
 
 #[async_trait]
 impl Authenticator for Nobody {
     async fn authenticate(
         &self,
-        _: &http::request::Parts,
+        request: &http::request::Parts,
         _: &[CertificateDer<'static>],
     ) -> Result<Option<Arc<User>>, Error> {
-        Ok(None)
+        let known = request.headers.get("authorization").is_some_and(|value| value == "Bearer admin");
+        Ok(known.then(admin))
     }
 
     async fn authenticate_token(&self, _: &str, _: &[String]) -> Result<(Arc<User>, Vec<String>), Error> {
@@ -75,13 +81,23 @@ impl Answer {
 impl Test {
     /// A server that allows everything, with the namespace `a` and its default service account.
     pub async fn start() -> Self {
-        let test = Self::with(Arc::new(AlwaysAllow)).await;
+        Self::reaching(Arc::new(NoDial)).await
+    }
+
+    /// The same, reaching nodes by `dial`.
+    pub async fn reaching(dial: Arc<dyn Dial>) -> Self {
+        let test = Self::over(Arc::new(AlwaysAllow), dial).await;
         test.create("/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;
         test.create("/api/v1/namespaces/a/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
         test
     }
 
     pub async fn with(authorizer: Arc<dyn Authorizer>) -> Self {
+        Self::over(authorizer, Arc::new(NoDial)).await
+    }
+
+    /// A server that reaches nodes by `dial`.
+    pub async fn over(authorizer: Arc<dyn Authorizer>, dial: Arc<dyn Dial>) -> Self {
         let catalog = Catalog::builtin();
         let stored =
             catalog.iter().filter(|resource| resource.is_stored() && resource.stored_as.is_none()).cloned();
@@ -98,12 +114,13 @@ impl Test {
                 Tokens::new(&key, "https://kubernetes.default.svc.cluster.local", Arc::new(NoObjects))
                     .unwrap(),
             ),
-            dial: Arc::new(NoDial),
+            dial,
             address: "127.0.0.1:6443".into(),
             services: Default::default(),
+            plugins: Vec::new(),
             scope: scope.clone(),
         });
-        let service = server.service_as(Arc::new(User::new("admin", [PRIVILEGED_GROUP])));
+        let service = server.service_as(admin());
         Self { server, service, scope }
     }
 

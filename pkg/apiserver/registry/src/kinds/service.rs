@@ -241,6 +241,9 @@ fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     }
 }
 
+/// The path that names the addresses of a service in errors.
+pub(crate) const CLUSTER_IPS: Path<'static> = Path::Root("spec.clusterIPs");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +261,3 @@ mod tests {
         assert_eq!(new, json!({"spec": {"type": "ExternalName", "ports": [{"name": "a", "port": 81}]}}));
     }
 }
-
-/// The path that names the addresses of a service in errors.
-pub(crate) const CLUSTER_IPS: Path<'static> = Path::Root("spec.clusterIPs");
