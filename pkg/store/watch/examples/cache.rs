@@ -22,19 +22,13 @@ const CHANGES: usize = 1000;
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let folder = PathBuf::from(std::env::args().nth(1).expect("a folder"));
-    let (store, pods) = open(&folder).await;
-    let start = Instant::now();
-    let creates = (pods.len()..PODS).map(|number| pods.create(pod(number, 0)));
-    futures::stream::iter(creates)
-        .buffer_unordered(64)
-        .for_each(|created| async { drop(created.unwrap()) })
-        .await;
-    println!("created up to {PODS} pods of {} bytes at 64 at once in {:?}", pod(0, 0).len(), start.elapsed());
-    store.close().await.unwrap();
+    fill(&folder).await;
 
     let start = Instant::now();
     let (store, pods) = open(&folder).await;
     println!("opened and loaded {} pods in {:?}", pods.len(), start.elapsed());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("RssAnon")).unwrap());
     lists(&pods);
     store.close().await.unwrap();
 
@@ -45,6 +39,18 @@ async fn main() {
     for watchers in [0, WATCHERS] {
         changes(&pods, watchers).await;
     }
+}
+
+async fn fill(folder: &std::path::Path) {
+    let (store, pods) = open(folder).await;
+    let start = Instant::now();
+    let creates = (pods.len()..PODS).map(|number| pods.create(pod(number, 0)));
+    futures::stream::iter(creates)
+        .buffer_unordered(64)
+        .for_each(|created| async { drop(created.unwrap()) })
+        .await;
+    println!("created up to {PODS} pods of {} bytes at 64 at once in {:?}", pod(0, 0).len(), start.elapsed());
+    store.close().await.unwrap();
 }
 
 async fn open(folder: &std::path::Path) -> (Store, Collection) {
