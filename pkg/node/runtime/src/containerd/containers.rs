@@ -4,48 +4,36 @@
 //! The table is true at all times: `monitor` keeps it so when containers end by themselves.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use containerd_client::services::v1 as api;
-use containerd_client::services::v1::snapshots as snapshot_api;
-use containerd_client::tonic::{Code, Status};
 use containerd_client::types::Mount;
 use edgek_base_lifecycle::Scope;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use prost_types::{Any, FieldMask};
-use serde_json::Value;
 use tokio::sync::{OwnedMutexGuard, broadcast, watch};
 use tracing::{debug, warn};
 
 use super::Config;
+use super::calls::Calls;
 use super::cgroup::Cgroup;
-use super::client::{Client, failed, found};
+use super::client::Client;
 use super::exec::{self, OnLeave, Process};
 use super::holder::{self, Holder};
 use super::host::Host;
-use super::images::{Images, SNAPSHOTTER};
+use super::images::Images;
 use super::log::LogFile;
 use super::manifest::Manifest;
 use super::output::Hub;
 use super::pipes::{Kind, PipePaths};
 use super::pod::PodShared;
-use super::record::{EXTENSION, Exit, Record};
-use super::runc;
+use super::record::{Exit, Record};
 use super::spec::{self, ImageConfig, Joined, Pid};
 use super::{layers, users};
 use crate::{
     Container, ContainerId, ContainerSpec, Error, Event, ExecSpec, ExitReason, IpcNamespace, PidNamespace,
-    Resources, Result, Session, Signal, State, Stats, Stdin, Usage,
+    Resources, Result, Session, Signal, State, Stats, Stdin,
 };
-
-/// Marks edgek's containers among those of the namespace.
-pub(super) const MANAGED: &str = "edgek.io/managed";
-
-pub(super) const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
-const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
 /// How long a killed container may take to end before its removal fails.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +55,7 @@ pub(super) struct Entry {
 pub(super) struct Containers {
     pub(super) scope: Scope,
     pub(super) client: Client,
+    pub(super) calls: Calls,
     pub(super) images: Images,
     config: Config,
     host: Host,
@@ -79,6 +68,7 @@ impl Containers {
     pub(super) fn new(scope: Scope, client: Client, config: Config) -> Self {
         Self {
             images: Images::new(scope.clone(), client.clone(), &config),
+            calls: Calls::new(client.clone(), config.clone()),
             scope,
             client,
             config,
@@ -142,7 +132,7 @@ impl Containers {
         let image_id = self.images.find(&manifest.id).await?.map(|image| image.reference().to_owned());
         let joined = self.join(spec).await?;
         let _turn = self.turn(&spec.pod.uid).await;
-        let mounts = self.prepare_snapshot(&spec.id, &manifest).await?;
+        let mounts = self.calls.prepare_snapshot(&spec.id, &manifest.chain_id).await?;
         let made = self.create_in(spec, &manifest, image_id, &joined, &mounts).await;
         if made.is_err() {
             self.discard(&spec.id).await;
@@ -178,7 +168,7 @@ impl Containers {
             created_at: Timestamp::now(),
             exit: None,
         };
-        self.store(&spec.id, &record, &oci).await?;
+        self.calls.store(&spec.id, &record, &oci).await?;
         let pipes = self.pipes(&spec.id, &record);
         pipes.create()?;
         self.insert(spec.id.clone(), record, pipes, State::Created, Hub::ended());
@@ -201,7 +191,7 @@ impl Containers {
                 Ok(())
             }
             Err(Error::Start { id, problem }) => {
-                self.delete_task(&id).await?;
+                self.calls.delete_task(&id).await?;
                 let exit = Exit {
                     code: 128,
                     reason: ExitReason::StartError,
@@ -219,11 +209,9 @@ impl Containers {
     /// Makes the container's process and lets it run; returns its number.
     async fn start_task(&self, entry: &Entry) -> Result<u32> {
         let outputs = entry.pipes.open_output()?;
-        self.create_task(entry).await?;
+        self.calls.create_task(&entry.id, entry.record.tty, &entry.pipes).await?;
         *entry.hub.lock() = Hub::start(&self.scope, outputs, self.log(&entry.record));
-        let request = api::StartRequest { container_id: entry.id.to_string(), exec_id: String::new() };
-        let started = self.client.tasks().start(request).await;
-        started.map(|response| response.into_inner().pid).map_err(not_started(&entry.id, "start"))
+        self.calls.start_task(&entry.id).await
     }
 
     /// Records the end of a container whose first process has exited. Safe to call twice.
@@ -234,7 +222,7 @@ impl Containers {
             State::Exited { .. } | State::Created => return Ok(()),
         };
         let oom = Cgroup::new(&entry.record.cgroup, self.host.unified_cgroup).was_oom_killed();
-        let deleted = self.delete_task(&entry.id).await?;
+        let deleted = self.calls.delete_task(&entry.id).await?;
         // Its output is complete before its end is known.
         let hub = entry.hub.lock().clone();
         hub.wait_ended().await;
@@ -252,14 +240,7 @@ impl Containers {
     async fn end(&self, entry: &Arc<Entry>, exit: Exit) -> Result<()> {
         let state = exit.state();
         let record = Record { exit: Some(exit), ..entry.record.clone() };
-        let container = api::Container {
-            id: entry.id.to_string(),
-            extensions: HashMap::from([(EXTENSION.to_owned(), record.to_any())]),
-            ..api::Container::default()
-        };
-        let mask = FieldMask { paths: vec!["extensions".to_owned()] };
-        let request = api::UpdateContainerRequest { container: Some(container), update_mask: Some(mask) };
-        found("update container", self.client.containers().update(request).await)?;
+        self.calls.update_record(&entry.id, &record).await?;
         entry.pipes.remove();
         entry.state.send_replace(state);
         self.notify(entry);
@@ -271,29 +252,14 @@ impl Containers {
         if !entry.state.borrow().is_running() {
             return Ok(());
         }
-        self.kill(id, signal).await
-    }
-
-    async fn kill(&self, id: &ContainerId, signal: Signal) -> Result<()> {
-        let request = api::KillRequest {
-            container_id: id.to_string(),
-            exec_id: String::new(),
-            signal: signal.0.unsigned_abs(),
-            all: signal == Signal::KILL,
-        };
-        match self.client.tasks().kill(request).await {
-            Err(status) if !matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => {
-                Err(failed("signal container")(status))
-            }
-            _ => Ok(()),
-        }
+        self.calls.kill(id, signal).await
     }
 
     pub(super) async fn remove(&self, id: &ContainerId) -> Result<()> {
         let Some(entry) = self.find(id) else { return Ok(()) };
         let running = entry.state.borrow().is_running();
         if running {
-            self.kill(id, Signal::KILL).await?;
+            self.calls.kill(id, Signal::KILL).await?;
             let mut state = entry.state.subscribe();
             let ended = tokio::time::timeout(KILL_PATIENCE, state.wait_for(State::is_exited)).await;
             let problem = || format!("it did not end within {KILL_PATIENCE:?} after SIGKILL");
@@ -304,10 +270,9 @@ impl Containers {
             })?;
         }
         let _turn = self.turn(&entry.record.pod.uid).await;
-        self.delete_task(id).await?;
-        let request = api::DeleteContainerRequest { id: id.to_string() };
-        found("remove container", self.client.containers().delete(request).await)?;
-        self.remove_snapshot(id).await?;
+        self.calls.delete_task(id).await?;
+        self.calls.remove_record(id).await?;
+        self.calls.remove_snapshot(id).await?;
         entry.pipes.remove();
         self.table.lock().remove(id);
         self.notify(&entry);
@@ -316,37 +281,19 @@ impl Containers {
 
     pub(super) async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<()> {
         self.running(id)?;
-        let value = spec::resources(resources).to_string().into_bytes();
-        let request = api::UpdateTaskRequest {
-            container_id: id.to_string(),
-            resources: Some(Any { type_url: RESOURCES_TYPE.to_owned(), value }),
-            ..api::UpdateTaskRequest::default()
-        };
-        let updated = self.client.tasks().update(request).await;
-        updated.map(drop).map_err(|status| Error::Container {
-            step: "update",
-            id: id.clone(),
-            problem: status.message().to_owned(),
-        })
+        self.calls.update_task(id, resources).await
     }
 
     pub(super) async fn stats(&self, id: &ContainerId) -> Result<Stats> {
         let entry = self.running(id)?;
-        let request = snapshot_api::UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_string() };
-        let usage =
-            self.client.snapshots().usage(request).await.map_err(failed("read snapshot usage"))?.into_inner();
-        let writable = Usage { bytes: usage.size.unsigned_abs(), inodes: usage.inodes.unsigned_abs() };
+        let writable = self.calls.snapshot_usage(id).await?;
         let cgroup = Cgroup::new(&entry.record.cgroup, self.host.unified_cgroup);
         cgroup.stats(writable).ok_or_else(|| Error::NotRunning(id.clone()))
     }
 
     pub(super) async fn exec(&self, id: &ContainerId, exec: ExecSpec) -> Result<Session> {
         self.running(id)?;
-        let request = api::GetContainerRequest { id: id.to_string() };
-        let answer = found("get container", self.client.containers().get(request).await)?;
-        let stored = answer.and_then(|response| response.container).and_then(|container| container.spec);
-        let spec: Option<Value> = stored.and_then(|any| serde_json::from_slice(&any.value).ok());
-        let template = spec.ok_or_else(|| Error::ContainerNotFound(id.clone()))?["process"].take();
+        let template = self.calls.process_spec(id).await?;
         let exec_id = format!("exec-{}", uuid::Uuid::new_v4().simple());
         let pipes = exec::pipes(&self.config.state_dir, &exec_id, &exec);
         let process = Process { client: self.client.clone(), container: id.clone(), exec_id };
@@ -400,90 +347,11 @@ impl Containers {
         Ok(joined)
     }
 
-    async fn prepare_snapshot(&self, id: &ContainerId, manifest: &Manifest) -> Result<Vec<Mount>> {
-        // A root of its own until the container refers to it, so that a collection in between spares it.
-        let labels = HashMap::from([
-            ("containerd.io/gc.root".to_owned(), Timestamp::now().to_string()),
-            (MANAGED.to_owned(), "true".to_owned()),
-        ]);
-        let request = snapshot_api::PrepareSnapshotRequest {
-            snapshotter: SNAPSHOTTER.to_owned(),
-            key: id.to_string(),
-            parent: manifest.chain_id.clone(),
-            labels,
-        };
-        let prepared = self.client.snapshots().prepare(request).await;
-        Ok(prepared.map_err(failed("prepare snapshot"))?.into_inner().mounts)
-    }
-
-    async fn store(&self, id: &ContainerId, record: &Record, oci: &Value) -> Result<()> {
-        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let container = api::Container {
-            id: id.to_string(),
-            labels: HashMap::from([
-                label(MANAGED, "true"),
-                label("io.kubernetes.pod.uid", &record.pod.uid),
-                label("io.kubernetes.pod.namespace", &record.pod.namespace),
-                label("io.kubernetes.pod.name", &record.pod.name),
-                label("io.kubernetes.container.name", &record.name),
-            ]),
-            image: record.image.clone(),
-            runtime: Some(runc::runtime(&self.config)),
-            spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value: oci.to_string().into_bytes() }),
-            snapshotter: SNAPSHOTTER.to_owned(),
-            snapshot_key: id.to_string(),
-            extensions: HashMap::from([(EXTENSION.to_owned(), record.to_any())]),
-            ..api::Container::default()
-        };
-        let request = api::CreateContainerRequest { container: Some(container) };
-        self.client.containers().create(request).await.map(drop).map_err(failed("create container"))
-    }
-
-    async fn create_task(&self, entry: &Entry) -> Result<()> {
-        let key =
-            snapshot_api::MountsRequest { snapshotter: SNAPSHOTTER.to_owned(), key: entry.id.to_string() };
-        let mounts =
-            self.client.snapshots().mounts(key).await.map_err(failed("mount snapshot"))?.into_inner().mounts;
-        let text =
-            |path: Option<&PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-        let request = api::CreateTaskRequest {
-            container_id: entry.id.to_string(),
-            rootfs: mounts,
-            stdin: text(entry.pipes.stdin.as_ref()),
-            stdout: text(Some(&entry.pipes.stdout)),
-            stderr: text(entry.pipes.stderr.as_ref()),
-            terminal: entry.record.tty,
-            options: Some(runc::options(&self.config)),
-            ..api::CreateTaskRequest::default()
-        };
-        let mut created = self.client.tasks().create(request.clone()).await;
-        if matches!(&created, Err(status) if status.code() == Code::AlreadyExists) {
-            // An earlier start was cut short.
-            self.delete_task(&entry.id).await?;
-            created = self.client.tasks().create(request).await;
-        }
-        created.map(drop).map_err(not_started(&entry.id, "create"))
-    }
-
-    /// Ends the shim's part of a container; tells how its process ended.
-    async fn delete_task(&self, id: &ContainerId) -> Result<Option<(u32, Timestamp)>> {
-        let request = api::DeleteTaskRequest { container_id: id.to_string() };
-        let answer = found("delete task", self.client.tasks().delete(request).await)?;
-        Ok(answer.map(|exit| (exit.exit_status, timestamp(exit.exited_at.as_ref()))))
-    }
-
-    async fn remove_snapshot(&self, id: &ContainerId) -> Result<()> {
-        let request =
-            snapshot_api::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_string() };
-        found("remove snapshot", self.client.snapshots().remove(request).await).map(drop)
-    }
-
     /// Takes back what a failed creation left.
     async fn discard(&self, id: &ContainerId) {
-        let task = self.delete_task(id).await.map(drop);
-        let request = api::DeleteContainerRequest { id: id.to_string() };
-        let container = found("remove container", self.client.containers().delete(request).await).map(drop);
-        let snapshot = self.remove_snapshot(id).await;
+        let task = self.calls.delete_task(id).await.map(drop);
+        let container = self.calls.remove_record(id).await;
+        let snapshot = self.calls.remove_snapshot(id).await;
         for error in [task, container, snapshot].into_iter().filter_map(Result::err) {
             debug!(container = %id, %error, "left over from a failed creation");
         }
@@ -511,11 +379,6 @@ impl Containers {
                 State::Running { pid: pid.unwrap_or(0), started_at: noted.unwrap_or(record.created_at) }
             }
         }
-    }
-
-    /// Removes the snapshot of a container that was never made.
-    pub(super) async fn remove_orphan(&self, id: &ContainerId) -> Result<()> {
-        self.remove_snapshot(id).await
     }
 
     /// Removes the pipes of commands and containers that an earlier edgek left.
@@ -548,23 +411,6 @@ impl Entry {
     pub(super) fn container(&self) -> Container {
         self.record.container(&self.id, self.state.borrow().clone())
     }
-}
-
-/// Tells why a container's process does not run; without containerd it may still come to run.
-fn not_started(id: &ContainerId, step: &'static str) -> impl Fn(Status) -> Error {
-    move |status| match status.code() {
-        Code::Unavailable => Error::Unavailable(status.message().to_owned()),
-        _ => {
-            let problem = format!("failed to {step} containerd task: {}", status.message());
-            Error::Start { id: id.clone(), problem }
-        }
-    }
-}
-
-/// A protobuf time; now for none.
-pub(super) fn timestamp(time: Option<&prost_types::Timestamp>) -> Timestamp {
-    let read = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    read.filter(|time| time.as_second() > 0).unwrap_or_else(Timestamp::now)
 }
 
 /// The image's `STOPSIGNAL` by name or number.

@@ -4,6 +4,7 @@
 //! killed, the next edgek takes over a containerd that is still running if it is the same program with the same
 //! configuration, and replaces it otherwise.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -31,7 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Where the embedded containerd lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// The directory with `containerd`, `containerd-shim-runc-v2` and `runc`.
+    /// The directory with `containerd`, `containerd-shim-runc-v2` and `runc`: one name for all versions, as a symbolic
+    /// link is, because the shims of running containers look for `runc` there as long as they live.
     pub bin_dir: PathBuf,
     /// What survives reboots: images, writable layers, the database.
     pub root_dir: PathBuf,
@@ -55,10 +57,6 @@ impl DaemonConfig {
 
     fn config_file(&self) -> PathBuf {
         self.state_dir.join("config.toml")
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.state_dir.join("containerd.pid")
     }
 
     fn log_file(&self) -> PathBuf {
@@ -155,16 +153,14 @@ async fn run(scope: &Scope, config: &DaemonConfig) -> Result<Ended> {
 }
 
 fn spawn(config: &DaemonConfig) -> Result<Child> {
-    let write = |path: PathBuf, text: &str| {
-        std::fs::write(&path, text).map_err(|source| Error::io("write", &path, source))
-    };
-    write(config.config_file(), &config.toml())?;
+    let config_file = config.config_file();
+    std::fs::write(&config_file, config.toml()).map_err(|source| Error::io("write", &config_file, source))?;
     let log_file = config.log_file();
     let log = std::fs::File::create(&log_file).map_err(|source| Error::io("create", &log_file, source))?;
     let program = config.program();
-    let child = Command::new(&program)
+    Command::new(&program)
         .arg("--config")
-        .arg(config.config_file())
+        .arg(&config_file)
         .env_clear()
         .env("PATH", format!("{}:{SYSTEM_PATH}", config.bin_dir.display()))
         .current_dir("/")
@@ -173,9 +169,7 @@ fn spawn(config: &DaemonConfig) -> Result<Child> {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .map_err(|source| Error::io("start", &program, source))?;
-    write(config.pid_file(), &child.id().unwrap_or_default().to_string())?;
-    Ok(child)
+        .map_err(|source| Error::io("start", &program, source))
 }
 
 /// Resolves when containerd has ended. A process we did not start is watched through a connection that it closes when
@@ -200,18 +194,25 @@ enum Same {
     No,
 }
 
-/// The containerd an earlier edgek left, and whether it is the one that would be started now.
+/// The containerd an earlier edgek left, and whether it is the one that would be started now. It is known by its
+/// command line, so that no moment of a crash hides it.
 fn running(config: &DaemonConfig) -> Option<(Pid, Same)> {
-    let pid: i32 = std::fs::read_to_string(config.pid_file()).ok()?.trim().parse().ok()?;
+    let pids = std::fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pid = pids.into_iter().find(|&pid| has_config(pid, &config.config_file()))?;
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // Another process may have got the number since.
-    if !program.to_string_lossy().contains("containerd") {
-        return None;
-    }
     let written = std::fs::read_to_string(config.config_file()).unwrap_or_default();
     let same_program = config.program().canonicalize().is_ok_and(|path| path == program);
     let same = if same_program && written == config.toml() { Same::Yes } else { Same::No };
     Some((Pid::from_raw(pid), same))
+}
+
+fn has_config(pid: i32, config_file: &Path) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = command.split(|&byte| byte == 0).skip(1);
+    arguments.next() == Some(b"--config") && arguments.next() == Some(config_file.as_os_str().as_bytes())
 }
 
 /// Ends a containerd, by force if it does not follow.

@@ -9,8 +9,9 @@ use containerd_client::types::v1::Status;
 use prost_types::Any;
 
 use super::Config;
+use super::calls::SPEC_TYPE;
 use super::client::{Client, failed, found};
-use super::containers::SPEC_TYPE;
+
 use super::host::Host;
 use super::runc;
 use super::spec::{self, ImageConfig, Joined};

@@ -5,13 +5,14 @@
 //! | `daemon` | the embedded containerd as a child process |
 //! | `client` | the connection |
 //! | `monitor` | what is heard: ends of containers, reconnection, adoption |
-//! | `containers` | the table of containers and every change to one |
+//! | `containers`, `calls` | the table of containers, and every change to one |
 //! | `exec`, `output`, `pipes`, `log` | streams |
 //! | `images`, `manifest`, `transfer`, `registries` | images |
 //! | `spec`, `seccomp`, `users`, `layers`, `host`, `runc` | how a container is made |
 //! | `pod`, `holder` | what the containers of a pod share |
 //! | `cgroup`, `record` | usage, what survives restarts |
 
+mod calls;
 mod cgroup;
 mod client;
 mod containers;
@@ -117,7 +118,17 @@ impl Containerd {
         Ok(Arc::new(Self { client, containers, ready, root_dir }))
     }
 
-    async fn ready(&self) -> Result<&Containers> {
+    /// Runs a change to its end even when the caller stops waiting: half a start must not stay half.
+    async fn change<F>(&self, change: impl FnOnce(Arc<Containers>) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let containers = self.ready().await?.clone();
+        let ended = containers.scope.spawn("container change", change(containers.clone())).join().await;
+        ended.unwrap_or_else(|| Err(Error::Unavailable("edgek is stopping".to_owned())))
+    }
+
+    async fn ready(&self) -> Result<&Arc<Containers>> {
         let mut ready = self.ready.clone();
         let waited = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
         match waited {
@@ -174,11 +185,13 @@ impl Runtime for Containerd {
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<()> {
-        self.ready().await?.create(spec).await
+        let spec = spec.clone();
+        self.change(|containers| async move { containers.create(&spec).await }).await
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        self.ready().await?.start(id).await
+        let id = id.clone();
+        self.change(|containers| async move { containers.start(&id).await }).await
     }
 
     async fn signal_container(&self, id: &ContainerId, signal: Signal) -> Result<()> {
@@ -186,7 +199,8 @@ impl Runtime for Containerd {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        self.ready().await?.remove(id).await
+        let id = id.clone();
+        self.change(|containers| async move { containers.remove(&id).await }).await
     }
 
     async fn update_container(&self, id: &ContainerId, resources: &Resources) -> Result<()> {
@@ -206,7 +220,8 @@ impl Runtime for Containerd {
     }
 
     async fn remove_pod(&self, pod_uid: &str) -> Result<()> {
-        self.ready().await?.remove_pod(pod_uid).await
+        let pod_uid = pod_uid.to_owned();
+        self.change(|containers| async move { containers.remove_pod(&pod_uid).await }).await
     }
 
     fn events(&self) -> Events {

@@ -18,8 +18,9 @@ use prost_types::Any;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::calls::{MANAGED, timestamp};
 use super::client::{NAMESPACE, failed};
-use super::containers::{Containers, Entry, MANAGED, timestamp};
+use super::containers::{Containers, Entry};
 use super::images::SNAPSHOTTER;
 use super::record::{EXTENSION, Record};
 use crate::{ContainerId, Error, Result};
@@ -179,7 +180,7 @@ async fn remove_orphaned_snapshots(containers: &Containers, known: &HashSet<Stri
         orphans.extend(part.info.into_iter().map(|info| info.name).filter(|name| !known.contains(name)));
     }
     for name in orphans {
-        containers.remove_orphan(&ContainerId::from(name)).await?;
+        containers.calls.remove_snapshot(&ContainerId::from(name)).await?;
     }
     Ok(())
 }

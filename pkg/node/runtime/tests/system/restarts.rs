@@ -96,7 +96,7 @@ fn a_killed_edgek_finds_its_containers_and_their_output_again() {
     assert_eq!(node.log(&shell), "got a\ngot b\n");
     edgek.run(async |edgek| {
         kill(Pid::from_raw(containerd), Signal::SIGKILL).unwrap();
-        wait_for("another containerd", || node.containerd_pid() != containerd);
+        wait_for("another containerd", || ![0, containerd].contains(&node.containerd_pid()));
         assert_eq!(edgek.exec(&spec.id, &["echo", "hello"]).await.1, "hello\n");
     });
     edgek.stop();
@@ -226,6 +226,45 @@ fn a_containerd_with_another_configuration_is_replaced() {
         assert_ne!(node.containerd_pid(), containerd);
     });
     edgek.stop();
+}
+
+#[test]
+fn an_upgrade_of_the_programs_leaves_containers_running_and_reachable() {
+    let mut node = Node::new();
+    let bundle = node.daemon.bin_dir.clone();
+    let version = |name: &str| {
+        let dir = node.dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        for program in ["containerd", "containerd-shim-runc-v2", "runc"] {
+            std::fs::copy(bundle.join(program), dir.join(program)).unwrap();
+        }
+        dir
+    };
+    let (old, new) = (version("old"), version("new"));
+    let current = node.dir.path().join("current");
+    std::os::unix::fs::symlink(&old, &current).unwrap();
+    node.daemon.bin_dir.clone_from(&current);
+    let edgek = Process::start(&node);
+    let spec = node.spec("web", "main", COUNT);
+    let before = edgek.run(async |edgek| {
+        edgek.run(&spec).await;
+        state(edgek, &spec.id).await
+    });
+    edgek.kill();
+    let containerd = node.containerd_pid();
+    std::fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink(&new, &current).unwrap();
+    std::fs::remove_dir_all(&old).unwrap();
+
+    let edgek = Process::start(&node);
+    edgek.run(async |edgek| {
+        assert_eq!(state(edgek, &spec.id).await, before);
+        assert_ne!(node.containerd_pid(), containerd);
+        assert_eq!(edgek.exec(&spec.id, &["echo", "hello"]).await.1, "hello\n");
+        edgek.run_to_end(&node.spec("web", "again", "true")).await;
+    });
+    edgek.stop();
+    assert_eq!(process_count(&node, ""), 0, "nothing is left");
 }
 
 #[test]

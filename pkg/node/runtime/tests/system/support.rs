@@ -138,8 +138,9 @@ impl Node {
         format!("/{}", self.dir.path().file_name().unwrap().to_string_lossy())
     }
 
+    /// 0 while there is none.
     pub(crate) fn containerd_pid(&self) -> i32 {
-        std::fs::read_to_string(self.daemon.state_dir.join("containerd.pid")).unwrap().parse().unwrap()
+        processes(self, "/containerd").into_iter().find(|pid| !is_shim(*pid)).unwrap_or(0)
     }
 
     /// A file of the container's cgroup, named for v1 and v2.
@@ -209,6 +210,11 @@ pub(crate) fn processes(node: &Node, name: &str) -> Vec<i32> {
         !command.is_empty() && String::from_utf8_lossy(&command).split('\0').next().unwrap().contains(name)
     };
     processes_of(&node.dir.path().to_string_lossy()).into_iter().filter(named).collect()
+}
+
+fn is_shim(pid: i32) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).split('\0').next().unwrap().ends_with("containerd-shim-runc-v2")
 }
 
 /// A new network namespace, pinned in the node's directory.
