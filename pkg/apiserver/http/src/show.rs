@@ -7,7 +7,7 @@ use edgek_api::protobuf;
 use edgek_api::resource::Resource;
 use edgek_api::status::Status;
 use edgek_apiserver_admission::fields::Fields;
-use edgek_apiserver_registry::Stored;
+use edgek_apiserver_registry::{Registry, Stored};
 use edgek_store_watch::{EventKind, List, Object, WatchEvent};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
@@ -29,11 +29,11 @@ pub(crate) fn object(
     stored: &Stored,
     output: Output,
 ) -> Response<Body> {
-    if output == Output::default() {
+    if output == Output::default() && resource.stored_as.is_none() {
         // The common case: the bytes are the answer.
         return answer::bytes(code, Format::Json.media_type(), stored.0.clone());
     }
-    let value = parse(&stored.0);
+    let value = Registry::served(resource, &stored.0);
     match output.view {
         View::Whole => answer::value(code, &value, server.schema, Some(resource.type_id), output),
         View::Table => {
@@ -41,11 +41,6 @@ pub(crate) fn object(
         }
         View::Metadata => metadata_answer(server, code, &metadata(&value), output),
     }
-}
-
-/// Stored bytes as a value.
-fn parse(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap_or_default()
 }
 
 /// The `PartialObjectMetadata` of an object.
@@ -77,7 +72,7 @@ fn list_meta(list: &List) -> Value {
 pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Output) -> Response<Body> {
     let version = resource.api_version();
     match (output.view, output.format, output.pretty) {
-        (View::Whole, Format::Json, false) => json_list(resource, list),
+        (View::Whole, Format::Json, false) if resource.stored_as.is_none() => json_list(resource, list),
         (View::Whole, Format::Protobuf, _) => {
             let meta = protobuf::ListMeta {
                 resource_version: list.revision.0.to_string(),
@@ -90,19 +85,24 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
             answer::bytes(StatusCode::OK, Format::Protobuf.media_type(), body)
         }
         (View::Whole, ..) => {
-            let items: Vec<Value> = list.items.iter().map(|object| parse(object.bytes())).collect();
+            let items: Vec<Value> =
+                list.items.iter().map(|object| Registry::served(resource, object.bytes())).collect();
             let value = json!({"apiVersion": version, "items": items, "kind": resource.list_kind, "metadata": list_meta(&list)});
             answer::document(&value, output)
         }
         (View::Table, ..) => {
-            let items: Vec<Value> = list.items.iter().map(|object| parse(object.bytes())).collect();
+            let items: Vec<Value> =
+                list.items.iter().map(|object| Registry::served(resource, object.bytes())).collect();
             let mut table = table::of(resource, items, Header::Columns, output.include);
             table.set("metadata", list_meta(&list));
             answer::document(&table, output)
         }
         (View::Metadata, ..) => {
-            let items: Vec<Value> =
-                list.items.iter().map(|object| metadata(&parse(object.bytes()))).collect();
+            let items: Vec<Value> = list
+                .items
+                .iter()
+                .map(|object| metadata(&Registry::served(resource, object.bytes())))
+                .collect();
             let value = json!({
                 "apiVersion": "meta.k8s.io/v1", "items": items, "kind": "PartialObjectMetadataList", "metadata": list_meta(&list),
             });
@@ -113,7 +113,7 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
 
 /// The message of an object in protobuf.
 fn message(server: &Inner, resource: &Resource, object: &Object) -> Vec<u8> {
-    protobuf::encode_message(&parse(object.bytes()), server.schema, resource.type_id)
+    protobuf::encode_message(&Registry::served(resource, object.bytes()), server.schema, resource.type_id)
 }
 
 fn json_list(resource: &Resource, list: List) -> Response<Body> {
@@ -150,19 +150,26 @@ impl EventEncoder {
     pub(crate) fn event(&mut self, event: &WatchEvent) -> Bytes {
         let kind = event.kind.as_str();
         match (self.output.view, self.output.format) {
-            (View::Whole, Format::Json) => json_frame(kind, event.object().bytes()),
+            (View::Whole, Format::Json) if self.resource.stored_as.is_none() => {
+                json_frame(kind, event.object().bytes())
+            }
             (View::Whole, Format::Protobuf) => {
                 let (server, resource) = (&self.server, &self.resource);
-                let message = event.frame.encoded(|object| message(server, resource, object).into());
+                // The frame has room for one encoding: that of the version in which the object is stored.
+                let own = resource.stored_as.is_some().then(|| message(server, resource, event.object()));
+                let shared = || event.frame.encoded(|object| message(server, resource, object).into());
+                let message = own.as_deref().unwrap_or_else(|| shared());
                 protobuf::watch_frame(kind, &self.version, &resource.kind, message).into()
             }
-            (View::Whole, Format::Yaml) => self.text_frame(kind, &parse(event.object().bytes())),
+            (View::Whole, _) => {
+                self.text_frame(kind, &Registry::served(&self.resource, event.object().bytes()))
+            }
             (View::Metadata, _) => {
-                let value = metadata(&parse(event.object().bytes()));
+                let value = metadata(&Registry::served(&self.resource, event.object().bytes()));
                 self.frame(kind, &value)
             }
             (View::Table, _) => {
-                let object = parse(event.object().bytes());
+                let object = Registry::served(&self.resource, event.object().bytes());
                 let mut table =
                     table::of(&self.resource, vec![object.clone()], self.header, self.output.include);
                 self.header = Header::Omitted;

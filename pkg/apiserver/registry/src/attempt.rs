@@ -125,6 +125,7 @@ pub(crate) async fn create(
     let mut problems = ErrorList::default();
     allocate(object, &mut problems);
     (strategy.validate)(object, &mut problems);
+    (strategy.validate_create)(object, &mut problems);
     meta::validate(object, strategy.name, key.scope(), &mut problems);
     let name = object.text("metadata.name").to_owned();
     if !problems.is_empty() {

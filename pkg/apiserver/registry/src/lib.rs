@@ -7,6 +7,7 @@
 
 mod attempt;
 mod binding;
+mod convert;
 mod create;
 mod delete;
 mod error;
@@ -105,10 +106,17 @@ impl Registry {
             .map_err(|error| Error::Internal(format!("the stored object is not JSON: {error}")))
     }
 
+    /// A stored object in the version that a resource serves.
+    pub fn served(resource: &Resource, bytes: &[u8]) -> Value {
+        let mut object = serde_json::from_slice(bytes).unwrap_or_default();
+        convert::to_served(resource, &mut object);
+        object
+    }
+
     /// Gives an object the fields that canonical JSON always holds, such as an empty status.
-    fn complete(&self, resource: &Resource, object: &mut Value) {
+    fn complete(&self, resource: &Arc<Resource>, object: &mut Value) {
         if let Some(fields) = object.as_object_mut() {
-            complete(self.schema, self.schema.get(resource.type_id), fields);
+            complete(self.schema, self.schema.get(self.storage.stored(resource).type_id), fields);
         }
     }
 

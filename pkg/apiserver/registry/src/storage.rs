@@ -27,9 +27,14 @@ impl Storage {
         Cached(self.clone())
     }
 
+    /// The resource under which the objects of a resource are stored: most often itself.
+    pub(crate) fn stored<'a>(&'a self, resource: &'a Arc<Resource>) -> &'a Arc<Resource> {
+        self.catalog.stored(resource)
+    }
+
     /// The collection that holds the objects of a resource.
     pub(crate) fn collection(&self, resource: &Arc<Resource>) -> Option<Collection> {
-        self.store.collection(self.catalog.stored(resource))
+        self.store.collection(self.stored(resource))
     }
 
     fn of(&self, key: &Key<'_>) -> Result<Collection, WriteError> {

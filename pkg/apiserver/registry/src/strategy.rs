@@ -21,6 +21,8 @@ pub(crate) struct Strategy {
     pub(crate) prepare_update: fn(&mut Value, &Value),
     /// What is wrong with a new object, and with the parts of an updated one that are always checked.
     pub(crate) validate: fn(&Value, &mut ErrorList),
+    /// What is wrong with a new object only.
+    pub(crate) validate_create: fn(&Value, &mut ErrorList),
     /// What is wrong with a change.
     pub(crate) validate_update: fn(&Value, &Value, &mut ErrorList),
     /// What is wrong with a change of the status.
@@ -104,6 +106,7 @@ pub(crate) const PLAIN: Strategy = Strategy {
     prepare_create: |_| {},
     prepare_update: |_, _| {},
     validate: |_, _| {},
+    validate_create: |_, _| {},
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
     status: StatusField::Plain,

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::part::Part;
 use crate::storage::failed;
 use crate::strategy::{UnconditionalUpdate, UpdateOfMissing};
-use crate::{Registry, Stored, meta};
+use crate::{Registry, Stored, convert, meta};
 use edgek_api::field::{ErrorList, Path};
 use edgek_api::object::stamp_revision;
 
@@ -137,7 +137,7 @@ impl Registry {
     ) -> Result<Attempt, Error> {
         let strategy = Self::strategy(key.resource);
         let mut old = Self::decode(current)?;
-        let mut new = change.apply(&old)?;
+        let mut new = apply(key, change, &old)?;
         check_name(key, &new)?;
         let uid = change.uid();
         if !uid.is_empty() && uid != old.text("metadata.uid") {
@@ -182,6 +182,18 @@ impl Registry {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// Makes the changed object; the change sees the version that is served.
+fn apply(key: &Key<'_>, change: &dyn Change, old: &Value) -> Result<Value, Error> {
+    if key.resource.stored_as.is_none() {
+        return change.apply(old);
+    }
+    let mut served = old.clone();
+    convert::to_served(key.resource, &mut served);
+    let mut new = change.apply(&served)?;
+    convert::to_stored(key.resource, &mut new);
+    Ok(new)
 }
 
 /// Whether a key names a service: their writes go one by one because of what they share.

@@ -11,6 +11,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     default: default_pod,
     prepare_create,
     validate,
+    validate_create,
     validate_update: validate_pod_update,
     grace,
     deleted: Deleted::Object,
@@ -59,8 +60,15 @@ fn quality(pod: &Value) -> &'static str {
 
 fn validate(pod: &Value, errors: &mut ErrorList) {
     validate_spec(pod.at("spec"), &SPEC, Use::Pod, errors);
-    if !pod.has("metadata.generation") && !pod.items("spec.ephemeralContainers").is_empty() {
+}
+
+fn validate_create(pod: &Value, errors: &mut ErrorList) {
+    if !pod.items("spec.ephemeralContainers").is_empty() {
         errors.forbidden(&SPEC.field("ephemeralContainers"), "cannot be set on create");
+    }
+    if !pod.text("spec.nodeName").is_empty() && !pod.items("spec.schedulingGates").is_empty() {
+        errors
+            .forbidden(&SPEC.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
 }
 
