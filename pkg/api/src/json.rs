@@ -12,7 +12,7 @@ use std::fmt;
 use serde_json::Value;
 
 pub use scan::SyntaxError;
-pub(crate) use scan::{MAX_DEPTH, whole};
+pub(crate) use scan::{MAX_DEPTH, MAX_OBJECTS, whole};
 
 use crate::schema::{Schema, TypeId};
 
@@ -107,11 +107,12 @@ pub fn decode(body: &[u8], schema: &Schema, id: TypeId, unknown: Unknown) -> Res
     }
 }
 
-/// Decodes free-form JSON that stands at some depth of another object.
-pub(crate) fn free_form(text: &[u8], depth: usize) -> Result<Value, DecodeError> {
+/// Decodes free-form JSON that stands at some depth of another body, in which so many objects may follow; says how many
+/// may follow after it.
+pub(crate) fn free_form(text: &[u8], depth: usize, objects: usize) -> Result<(Value, usize), DecodeError> {
     let text = String::from_utf8_lossy(text);
-    let mut scanner = scan::Scanner::new(&text);
+    let mut scanner = scan::Scanner::with_objects(&text, objects);
     let value = scanner.value(depth)?;
     scanner.end()?;
-    Ok(value)
+    Ok((value, scanner.objects()))
 }

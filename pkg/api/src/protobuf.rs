@@ -44,6 +44,9 @@ pub enum DecodeError {
     /// Messages nested more deeply than any real object.
     #[error("exceeded max depth")]
     TooDeep,
+    /// More messages than any real object has; each takes far more memory than wire.
+    #[error("exceeded max number of messages")]
+    TooMany,
     /// A time, quantity or embedded JSON that is not one.
     #[error(transparent)]
     Value(#[from] crate::json::DecodeError),
@@ -95,7 +98,7 @@ pub fn open(body: &[u8]) -> Result<Envelope<'_>, DecodeError> {
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode(body: &[u8], schema: &Schema, id: TypeId) -> Result<Value, DecodeError> {
-    decode::object(&open(body)?, schema, id, 0)
+    decode::object(&open(body)?, schema, id)
 }
 
 /// Encodes an object into an envelope that carries its apiVersion and kind.

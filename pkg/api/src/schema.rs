@@ -4,6 +4,8 @@
 
 mod canonical;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fmt;

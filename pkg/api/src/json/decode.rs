@@ -145,7 +145,7 @@ impl<'a> Decoder<'a> {
         let mut message = Map::new();
         let mut seen = 0u128;
         let mut first = true;
-        self.scanner.open();
+        self.scanner.open_object()?;
         while let Some(name) = self.scanner.key(&mut first)? {
             let Some(at) = message_type.position(&name) else {
                 self.report(Problem::UnknownField, &path.enter(Step::Field(message_type, &name)));
@@ -174,7 +174,7 @@ impl<'a> Decoder<'a> {
         }
         let mut items = Vec::new();
         let mut first = true;
-        self.scanner.open();
+        self.scanner.open_array();
         while self.scanner.element(&mut first)? {
             let value = self.value(item, &path.enter(Step::Index(items.len())))?;
             items.push(self.or_zero(item, value));
@@ -188,7 +188,7 @@ impl<'a> Decoder<'a> {
         }
         let mut entries = Map::new();
         let mut first = true;
-        self.scanner.open();
+        self.scanner.open_object()?;
         while let Some(key) = self.scanner.key(&mut first)? {
             let inner = path.enter(Step::Key(&key));
             let value = self.value(kind, &inner)?;

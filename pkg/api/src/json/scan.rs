@@ -8,6 +8,10 @@ use serde_json::{Map, Number, Value};
 /// list and a watch event.
 pub(crate) const MAX_DEPTH: usize = 100;
 
+/// Bodies with more objects are refused: a few bytes of text become most of a kilobyte in memory. The largest custom
+/// resource definitions have some ten thousand.
+pub(crate) const MAX_OBJECTS: usize = 65_536;
+
 /// A syntax error in Go's words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -16,6 +20,10 @@ pub struct SyntaxError(String);
 impl SyntaxError {
     pub(super) fn too_deep() -> Self {
         Self("exceeded max depth".to_owned())
+    }
+
+    fn too_many() -> Self {
+        Self(format!("exceeded max number of objects, {MAX_OBJECTS}"))
     }
 }
 
@@ -51,11 +59,23 @@ impl Token {
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// How many objects may follow.
+    objects: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self::with_objects(text, MAX_OBJECTS)
+    }
+
+    /// A text that is part of another, in which so many objects may follow.
+    pub(super) fn with_objects(text: &'a str, objects: usize) -> Self {
+        Self { text, at: 0, objects }
+    }
+
+    /// How many objects may follow.
+    pub(super) fn objects(&self) -> usize {
+        self.objects
     }
 
     /// The next byte that is not white space.
@@ -99,9 +119,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Enters an object or array; the token said that there is one.
-    pub(super) fn open(&mut self) {
+    /// Enters an array; the token said that there is one.
+    pub(super) fn open_array(&mut self) {
         self.at += 1;
+    }
+
+    /// Enters an object; the token said that there is one.
+    pub(super) fn open_object(&mut self) -> Result<()> {
+        self.objects = self.objects.checked_sub(1).ok_or_else(SyntaxError::too_many)?;
+        self.at += 1;
+        Ok(())
     }
 
     /// The next key of an object, `None` at its end. `first` starts true and is kept by the caller.
@@ -312,7 +339,7 @@ impl<'a> Scanner<'a> {
             Token::String => Value::String(self.string()?.into_owned()),
             Token::Number => Value::Number(number(self.number()?)),
             Token::Array => {
-                self.open();
+                self.open_array();
                 let mut items = Vec::new();
                 while self.element(&mut first)? {
                     items.push(self.value(depth + 1)?);
@@ -320,7 +347,7 @@ impl<'a> Scanner<'a> {
                 Value::Array(items)
             }
             Token::Object => {
-                self.open();
+                self.open_object()?;
                 let mut entries = Map::new();
                 while let Some(key) = self.key(&mut first)? {
                     entries.insert(key.into_owned(), self.value(depth + 1)?);

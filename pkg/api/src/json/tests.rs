@@ -226,4 +226,8 @@ fn syntax_errors_have_gos_words_and_come_first() {
     check(r#"{"spec":1,"a""#, "unexpected end of JSON input");
     check(&"[".repeat(100_000), "exceeded max depth");
     check(&format!(r#"{{"spec":{}"#, r#"{"x":"#.repeat(5000)), "exceeded max depth");
+    let many = |item: &str| format!("[{}]", vec![item; 100_000].join(","));
+    let too_many = "exceeded max number of objects, 65536";
+    check(&format!(r#"{{"spec":{{"containers":{}}}}}"#, many("{}")), too_many);
+    check(&format!(r#"{{"x":{}}}"#, many(r#"{"":0}"#)), too_many);
 }

@@ -1,5 +1,7 @@
 //! Protobuf to canonical values, by the schema. Never panics; depth and memory are bounded by the body.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -16,7 +18,7 @@ type Result<T, E = DecodeError> = std::result::Result<T, E>;
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode_message(body: &[u8], schema: &Schema, id: TypeId) -> Result<Value> {
-    Decoder { schema }.message(body, id, 0)
+    Decoder::new(schema).message(body, id, 0)
 }
 
 /// Reads an envelope, after its magic.
@@ -48,22 +50,15 @@ pub(super) fn envelope(body: &[u8]) -> Result<Envelope<'_>> {
     Ok(envelope)
 }
 
-/// Decodes an opened envelope at some depth of another object.
-pub(super) fn object(envelope: &Envelope<'_>, schema: &Schema, id: TypeId, depth: usize) -> Result<Value> {
-    let mut value = Decoder { schema }.message(envelope.raw, id, depth)?;
-    let message_type = schema.get(id);
-    if let Value::Object(object) = &mut value {
-        for (name, given) in [("apiVersion", &envelope.api_version), ("kind", &envelope.kind)] {
-            if let Some(field) = message_type.field(name).filter(|f| f.wire[0] == 0) {
-                schema::insert(object, field, Value::String(given.clone()));
-            }
-        }
-    }
-    Ok(value)
+/// Decodes an opened envelope.
+pub(super) fn object(envelope: &Envelope<'_>, schema: &Schema, id: TypeId) -> Result<Value> {
+    Decoder::new(schema).object(envelope, id, 0)
 }
 
 struct Decoder<'a> {
     schema: &'a Schema,
+    /// How many messages may follow.
+    messages: Cell<usize>,
 }
 
 /// The numbers of the embedded messages around a field.
@@ -82,11 +77,29 @@ impl Wire {
     }
 }
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
+    fn new(schema: &'a Schema) -> Self {
+        Self { schema, messages: Cell::new(json::MAX_OBJECTS) }
+    }
+
+    fn object(&self, envelope: &Envelope<'_>, id: TypeId, depth: usize) -> Result<Value> {
+        let mut value = self.message(envelope.raw, id, depth)?;
+        let message_type = self.schema.get(id);
+        if let Value::Object(object) = &mut value {
+            for (name, given) in [("apiVersion", &envelope.api_version), ("kind", &envelope.kind)] {
+                if let Some(field) = message_type.field(name).filter(|f| f.wire[0] == 0) {
+                    schema::insert(object, field, Value::String(given.clone()));
+                }
+            }
+        }
+        Ok(value)
+    }
+
     fn message(&self, body: &[u8], id: TypeId, depth: usize) -> Result<Value> {
         if depth > json::MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
+        self.messages.set(self.messages.get().checked_sub(1).ok_or(DecodeError::TooMany)?);
         let message_type = self.schema.get(id);
         let mut message = Map::new();
         self.fields(body, message_type, Wire::default(), &mut message, depth)?;
@@ -222,7 +235,11 @@ impl Decoder<'_> {
         let Some(raw) = last_bytes(field, body, 1)?.filter(|raw| !raw.is_empty()) else {
             return Ok(Value::Null);
         };
-        let Some(enveloped) = raw.strip_prefix(MAGIC) else { return Ok(json::free_form(raw, depth + 1)?) };
+        let Some(enveloped) = raw.strip_prefix(MAGIC) else {
+            let (value, messages) = json::free_form(raw, depth + 1, self.messages.get())?;
+            self.messages.set(messages);
+            return Ok(value);
+        };
         let envelope = envelope(enveloped)?;
         let id = self.schema.by_api_version(&envelope.api_version, &envelope.kind).ok_or_else(|| {
             DecodeError::UnknownKind {
@@ -230,7 +247,7 @@ impl Decoder<'_> {
                 kind: envelope.kind.clone(),
             }
         })?;
-        object(&envelope, self.schema, id, depth + 1)
+        self.object(&envelope, id, depth + 1)
     }
 
     fn schema_or(

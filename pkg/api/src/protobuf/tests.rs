@@ -118,7 +118,7 @@ fn damaged_bodies_are_refused() {
 }
 
 #[test]
-fn nesting_is_bounded() {
+fn depth_and_number_are_bounded() {
     let schemas = Schema::builtin();
     let id =
         schemas.by_name("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps").unwrap();
@@ -132,6 +132,9 @@ fn nesting_is_bounded() {
     };
     assert!(decode_message(&nested(50), schemas, id).is_ok());
     assert_eq!(decode_message(&nested(5000), schemas, id), Err(DecodeError::TooDeep));
+    // Field 25 is `allOf`, a list of schemas.
+    let many: Vec<u8> = [0xca, 0x01, 0x00].repeat(100_000);
+    assert_eq!(decode_message(&many, schemas, id), Err(DecodeError::TooMany));
 }
 
 #[test]
