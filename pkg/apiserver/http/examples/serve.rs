@@ -67,7 +67,6 @@ async fn main() -> anyhow::Result<()> {
         dial: Arc::new(NoDial),
         address: address.clone(),
         services: ServiceRange::default(),
-        plugins: Vec::new(),
         scope: scope.clone(),
     });
     let listener = tokio::net::TcpListener::bind(&address).await?;

@@ -7,7 +7,6 @@
 
 mod answer;
 mod body;
-mod bootstrap;
 mod chain;
 mod decode;
 mod dial;
@@ -35,7 +34,6 @@ mod watch;
 mod yaml;
 
 pub use body::{Body, BoxError, MAX_REQUEST_BYTES, empty, full};
-pub use bootstrap::BootstrapError;
 pub use dial::{BoxedIo, Dial, Io, NoDial, Target};
 pub use edgek_apiserver_registry::ServiceRange;
 pub use listen::{PeerAddress, PeerCertificates};

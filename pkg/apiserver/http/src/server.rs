@@ -42,15 +42,13 @@ pub struct Parts {
     pub address: String,
     /// Where services get addresses and ports from.
     pub services: ServiceRange,
-    /// Admission plugins that run after the built-in ones.
-    pub plugins: Vec<Box<dyn Plugin>>,
     /// Owns the tasks of the server. Watches and connections end with it.
     pub scope: Scope,
 }
 
 /// The API server.
 #[derive(Clone)]
-pub struct Server(pub(crate) Arc<Inner>);
+pub struct Server(Arc<Inner>);
 
 /// What the layers of the chain share.
 pub(crate) struct Inner {
@@ -81,10 +79,15 @@ impl Inner {
 impl Server {
     /// A server with the built-in admission plugins.
     pub fn new(parts: Parts) -> Self {
+        Self::with_plugins(parts, Vec::new())
+    }
+
+    /// A server with more admission plugins, which run after the built-in ones.
+    pub fn with_plugins(parts: Parts, plugins: Vec<Box<dyn Plugin>>) -> Self {
         let registry = Registry::new(parts.store, parts.catalog, parts.schema, parts.services);
         let lookup: Arc<dyn Lookup> = Arc::new(registry.lookup());
         let mut admission = Chain::builtin(&lookup);
-        parts.plugins.into_iter().for_each(|plugin| admission.push(plugin));
+        plugins.into_iter().for_each(|plugin| admission.push(plugin));
         Self(Arc::new(Inner {
             registry,
             admission,

@@ -351,26 +351,6 @@ async fn a_token_is_issued_for_a_service_account() {
 }
 
 #[tokio::test]
-async fn a_cluster_begins_with_its_namespaces_and_its_own_service() {
-    let test = Test::start().await;
-    for port in [6443, 7443] {
-        let endpoint = format!("192.0.2.1:{port}").parse().unwrap();
-        test.server.bootstrap(endpoint, "10.43.0.0".parse().unwrap(), Vec::new()).await.unwrap();
-    }
-    test.get("/api/v1/namespaces/kube-node-lease").await;
-    test.get("/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical").await;
-    assert_eq!(
-        test.get("/api/v1/namespaces/default/services/kubernetes").await["spec"]["clusterIP"],
-        "10.43.0.1"
-    );
-    let slice = test.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await;
-    assert_eq!(
-        (&slice["ports"][0]["port"], &slice["endpoints"][0]["addresses"][0]),
-        (&json!(7443), &json!("192.0.2.1"))
-    );
-}
-
-#[tokio::test]
 async fn an_event_is_one_object_under_two_groups() {
     let test = Test::start().await;
     let regarding = json!({"kind": "Pod", "name": "p", "namespace": "a"});

@@ -117,7 +117,6 @@ impl Test {
             dial,
             address: "127.0.0.1:6443".into(),
             services: Default::default(),
-            plugins: Vec::new(),
             scope: scope.clone(),
         });
         let service = server.service_as(admin());
