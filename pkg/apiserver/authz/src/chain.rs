@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Attributes, Authorizer, Decision};
+use edgek_apiserver_authn::User;
+
+use crate::{Attributes, Authorizer, Decision, PolicyRule};
 
 /// The first authorizer that allows or denies decides; when none does, their reasons are told together.
 pub struct Chain(pub Vec<Arc<dyn Authorizer>>);
@@ -18,5 +20,9 @@ impl Authorizer for Chain {
             }
         }
         Decision::NoOpinion { reason: reasons.join("\n") }
+    }
+
+    fn rules(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        self.0.iter().flat_map(|authorizer| authorizer.rules(user, namespace)).collect()
     }
 }

@@ -46,6 +46,12 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     /// The decision about one request.
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// The rules by which the user may act in `namespace`, for reviews; authorizers that decide otherwise have none.
+    fn rules(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        let _ = (user, namespace);
+        Vec::new()
+    }
 }
 
 /// A refused request, with the reason to tell the client (may be empty).

@@ -184,6 +184,10 @@ impl Authorizer for Rbac {
             None => Decision::NoOpinion { reason: String::new() },
         }
     }
+
+    fn rules(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        Self::rules(self, user, namespace)
+    }
 }
 
 #[cfg(test)]

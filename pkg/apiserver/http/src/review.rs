@@ -44,11 +44,32 @@ pub(crate) async fn call(
             }
             access(server, &subject(&review)?, review.at("spec"))?
         }
-        "selfsubjectrulesreviews" => json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true}),
+        "selfsubjectrulesreviews" => rules(server, &user, review.text("spec.namespace"))?,
         _ => return Err(method_not_allowed()),
     };
     review.set("status", status);
     Ok(answer::value(StatusCode::CREATED, &review, server.schema, Some(expected.type_id), output))
+}
+
+/// What a user may do in a namespace.
+fn rules(server: &Inner, user: &User, namespace: &str) -> Result<Value, Rejection> {
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request").into());
+    }
+    let rules = server.authorizer.rules(user, namespace);
+    let (paths, resources): (Vec<_>, Vec<_>) =
+        rules.iter().partition(|rule| !rule.non_resource_urls.is_empty());
+    let resources = resources.into_iter().map(|rule| {
+        json!({
+            "verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources,
+            "resourceNames": rule.resource_names,
+        })
+    });
+    let paths =
+        paths.into_iter().map(|rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+    Ok(json!({
+        "resourceRules": resources.collect::<Vec<_>>(), "nonResourceRules": paths.collect::<Vec<_>>(), "incomplete": false,
+    }))
 }
 
 fn user_info(user: &User) -> Value {

@@ -88,7 +88,7 @@ impl Server {
         let lookup: Arc<dyn Lookup> = Arc::new(registry.lookup());
         let mut admission = Chain::builtin(&lookup);
         plugins.into_iter().for_each(|plugin| admission.push(plugin));
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             registry,
             admission,
             catalog: parts.catalog,
@@ -100,7 +100,10 @@ impl Server {
             address: parts.address,
             limits: Limits::default(),
             scope: parts.scope,
-        }))
+        });
+        let owner = inner.clone();
+        inner.scope.spawn("event expiry", async move { owner.registry.expire_events().await });
+        Self(inner)
     }
 
     /// A service for callers inside the process, who are known as `user` whatever their requests carry.

@@ -71,7 +71,12 @@ impl Registry {
             };
         }
         match self.storage.create(&key, bytes).await {
-            Ok(object) => Ok(object.into()),
+            Ok(object) => {
+                if &*key.resource.kind == "Event" {
+                    self.event_created.notify_one();
+                }
+                Ok(object.into())
+            }
             Err(WriteError::Exists(existing)) => Err(exists(&key, existing.meta().is_deleting())),
             Err(error) => Err(failed(error)),
         }

@@ -11,6 +11,7 @@ mod convert;
 mod create;
 mod delete;
 mod error;
+mod expire;
 mod kinds;
 mod labels;
 mod meta;
@@ -45,7 +46,7 @@ use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_admission::{Admission, Operation};
 use edgek_store_watch::{Collection, Object, Store};
 use serde_json::Value;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use crate::service_range::Taken;
 use crate::storage::Storage;
@@ -58,6 +59,8 @@ pub struct Registry {
     services: ServiceRange,
     /// Services share addresses and node ports: their writes go one by one.
     service_writes: Mutex<()>,
+    /// Wakes the task that lets events end.
+    event_created: Notify,
 }
 
 /// An object as clients see it: canonical JSON with its resource version, unless it was created in a dry run.
@@ -78,7 +81,13 @@ impl Registry {
         schema: &'static Schema,
         services: ServiceRange,
     ) -> Self {
-        Self { storage: Storage::new(store, catalog), schema, services, service_writes: Mutex::new(()) }
+        Self {
+            storage: Storage::new(store, catalog),
+            schema,
+            services,
+            service_writes: Mutex::new(()),
+            event_created: Notify::new(),
+        }
     }
 
     /// The collection that holds the objects of a resource, for lists and watches.

@@ -75,7 +75,7 @@ impl Storage {
     }
 
     /// A built-in resource by group and plural, whatever its version.
-    fn builtin(&self, group: &str, plural: &str) -> Option<&'static Arc<Resource>> {
+    pub(crate) fn builtin(&self, group: &str, plural: &str) -> Option<&'static Arc<Resource>> {
         let v1 = self.catalog.find(group, "v1", plural);
         v1.or_else(|| {
             self.catalog.iter().find(|resource| resource.group == group && resource.plural == plural)
