@@ -1,1 +1,45 @@
 //! One file per controller: what it watches, its pure plan and its reconcile.
+//!
+//! `cmd/edgek` calls [`start`] once the API server serves. Each controller is a queue of keys, fed by the informers
+//! that all of them share, and a reconcile that makes the cluster look as the object says. Each writes as the service
+//! account that upstream's controller of that name uses.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod informers;
+mod object;
+mod root_ca;
+mod service_account;
+
+use std::sync::Arc;
+
+use edgek_base_lifecycle::Scope;
+use edgek_client::Client;
+
+use crate::informers::Informers;
+
+/// What the controllers must be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The certificates in PEM by which pods recognise the API server.
+    pub root_ca: String,
+}
+
+/// Whom the shared informers read as.
+const READER: &str = "system:kube-controller-manager";
+
+/// What every controller is started with.
+struct Start<'a> {
+    scope: &'a Scope,
+    informers: Arc<Informers>,
+}
+
+/// Starts all controllers, until the scope ends. `client_of` gives a client that acts as the user of that name, such
+/// as `system:serviceaccount:kube-system:deployment-controller`.
+pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) {
+    let informers = Arc::new(Informers::start(scope, &client_of(READER)));
+    let start = Start { scope, informers };
+    let client = |controller: &str| client_of(&format!("system:serviceaccount:kube-system:{controller}"));
+    service_account::start(&start, client("service-account-controller"));
+    root_ca::start(&start, client("root-ca-cert-publisher"), config.root_ca);
+}
