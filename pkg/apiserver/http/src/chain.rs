@@ -12,8 +12,8 @@ use edgek_apiserver_authz::authorize;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
+use tokio::time::Instant;
 
-use crate::answer;
 use crate::body::Body;
 use crate::error::{Rejection, forbidden};
 use crate::impersonate::impersonate;
@@ -22,6 +22,7 @@ use crate::listen::PeerCertificates;
 use crate::negotiate::Accept;
 use crate::route::{Call, route};
 use crate::server::Inner;
+use crate::{answer, metrics};
 
 /// Upstream's `--request-timeout`: no answer that is not a stream takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -35,26 +36,29 @@ pub(crate) fn handle(
 }
 
 async fn answer(server: &Arc<Inner>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    // What is asked for, and in which form, is read once, before anything that depends on it.
+    let info = RequestInfo::parse(request.method(), request.uri());
     let accept = Accept::of(request.headers(), request.uri());
     let head = request.method() == http::Method::HEAD;
     // A bug in one request must not take the others down: the outermost layer turns a panic into a 500.
-    let answered = AssertUnwindSafe(pass(server, request, &accept)).catch_unwind().await;
+    let answered = AssertUnwindSafe(pass(server, request, &info, &accept)).catch_unwind().await;
     let answered = answered.unwrap_or_else(|_| Err(Status::internal("the request handler panicked").into()));
     // Errors become bodies here, in the format the client accepts, so that no layer needs to know of formats.
     let response = answered.unwrap_or_else(|rejection| answer::rejection(&rejection, &accept));
+    metrics::count(&info, response.status(), started.elapsed());
     if head { answer::without_body(response) } else { response }
 }
 
 async fn pass(
     server: &Arc<Inner>,
     request: Request<Body>,
+    info: &RequestInfo,
     accept: &Accept,
 ) -> Result<Response<Body>, Rejection> {
     let (mut parts, body) = request.into_parts();
-    // What is asked for is read once, before anything that depends on it.
-    let info = RequestInfo::parse(&parts.method, &parts.uri);
     // The limit comes before authentication: a flood of strangers must not cost a signature check each.
-    let _place = server.limits.enter(&info)?;
+    let _place = server.limits.enter(info)?;
     let user = authenticate(server, &parts).await?;
     // Credentials end here: nothing behind this line may forward them to a node or a pod.
     parts.headers.remove(http::header::AUTHORIZATION);
@@ -64,7 +68,7 @@ async fn pass(
     let authorized = authorize(&*server.authorizer, &user, &target)
         .map_err(|denied| Rejection::from(forbidden(&user, &target, &denied.reason)))?;
     let deadline = if info.is_long_running() { None } else { Some(DEADLINE) };
-    let call = Call { server, info: &info, parts, body, accept, authorized: &authorized };
+    let call = Call { server, info, parts, body, accept, authorized: &authorized };
     match deadline {
         None => route(call).await,
         Some(deadline) => tokio::time::timeout(deadline, route(call)).await.unwrap_or_else(|_| {

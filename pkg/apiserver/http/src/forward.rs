@@ -90,6 +90,12 @@ fn outgoing(
     if !upgrades {
         strip(request.headers_mut());
     }
+    // Who acts as whom has been settled here; the node knows only its API server.
+    let acting: Vec<HeaderName> =
+        request.headers().keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
+    for name in acting {
+        request.headers_mut().remove(name);
+    }
     let host = host.parse().map_err(|_| Status::bad_request("invalid host"))?;
     request.headers_mut().insert(HOST, host);
     Ok(request)

@@ -19,6 +19,7 @@ mod info;
 mod limits;
 mod list;
 mod listen;
+mod metrics;
 mod negotiate;
 mod node;
 mod options;

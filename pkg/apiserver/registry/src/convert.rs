@@ -95,13 +95,13 @@ mod tests {
 
     use super::*;
 
-    fn check(group: &str, version: &str, plural: &str, served: Value, stored: Value) {
+    fn check(group: &str, version: &str, plural: &str, served: &Value, stored: &Value) {
         let resource = Catalog::builtin().find(group, version, plural).unwrap();
         let mut object = served.clone();
         to_stored(resource, &mut object);
-        assert_eq!(object, stored);
+        assert_eq!(object, *stored);
         to_served(resource, &mut object);
-        assert_eq!(object, served);
+        assert_eq!(object, *served);
     }
 
     #[test]
@@ -110,16 +110,16 @@ mod tests {
             "events.k8s.io",
             "v1",
             "events",
-            json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "regarding": {"name": "p"}, "note": "n", "reason": "r"}),
-            json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "p"}, "message": "n", "reason": "r"}),
+            &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "regarding": {"name": "p"}, "note": "n", "reason": "r"}),
+            &json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "p"}, "message": "n", "reason": "r"}),
         );
         let metrics = json!([{"resource": {"name": "cpu", "target": {"averageUtilization": 80, "type": "Utilization"}}, "type": "Resource"}]);
         check(
             "autoscaling",
             "v1",
             "horizontalpodautoscalers",
-            json!({"apiVersion": "autoscaling/v1", "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}, "status": {}}),
-            json!({"apiVersion": "autoscaling/v2", "spec": {"maxReplicas": 3, "metrics": metrics}, "status": {}}),
+            &json!({"apiVersion": "autoscaling/v1", "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}, "status": {}}),
+            &json!({"apiVersion": "autoscaling/v2", "spec": {"maxReplicas": 3, "metrics": metrics}, "status": {}}),
         );
     }
 }
