@@ -43,3 +43,33 @@ pub(crate) fn run(text: &str) -> Run {
         state,
     }
 }
+
+/// A node whose files are below `root`.
+pub(crate) fn config(root: &std::path::Path) -> crate::config::Config {
+    crate::config::Config {
+        node_name: "edge".to_owned(),
+        node_ips: vec!["192.0.2.1".parse().unwrap()],
+        root: root.join("kubelet"),
+        logs: root.join("logs"),
+        cluster_dns: vec!["10.43.0.10".parse().unwrap()],
+        cluster_domain: "cluster.local".to_owned(),
+        resolv_conf: root.join("resolv.conf"),
+        max_pods: 110,
+        labels: Default::default(),
+        taints: Vec::new(),
+        port: 10250,
+        version: "v1.37.0+edgek1".to_owned(),
+    }
+}
+
+/// An image.
+pub(crate) fn image() -> edgek_node_runtime::Image {
+    edgek_node_runtime::Image {
+        id: "sha256:1".to_owned(),
+        tags: vec!["docker.io/library/busybox:latest".to_owned()],
+        digests: Vec::new(),
+        size: 1,
+        user: String::new(),
+        pinned: false,
+    }
+}

@@ -1,0 +1,1 @@
+//! Garbage collection: dead containers, and images when the disk fills.

@@ -1,0 +1,1 @@
+//! Volumes of pods: made before the first container, taken away after the last.
