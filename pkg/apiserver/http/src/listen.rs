@@ -29,8 +29,12 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_STREAMS: u32 = 250;
 /// The longest header block, the most that one connection buffers while it reads.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// A client that has not finished its handshake or its headers by then is dropped.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that has not finished its handshake by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// An HTTP/1.1 client that has sent no further request by then is dropped: upstream's idle timeout.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often an HTTP/2 client that says nothing is asked whether it is still there; rarely, for the network of an edge.
+const PING_INTERVAL: Duration = Duration::from_secs(180);
 /// How long a connection may take to finish its requests once its scope is cancelled.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -89,7 +93,7 @@ impl Connection {
             return self.converse(TokioIo::new(stream), PeerCertificates::default()).await;
         };
         let handshake = tokio::select! {
-            handshake = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)) => handshake,
+            handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => handshake,
             () = self.scope.cancelled() => return,
         };
         match handshake {
@@ -112,7 +116,7 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            .header_read_timeout(IDLE_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES);
         builder
             .http2()
@@ -121,7 +125,7 @@ impl Connection {
             .max_header_list_size(64 * 1024)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
-            .keep_alive_interval(Duration::from_secs(30));
+            .keep_alive_interval(PING_INTERVAL);
         let Self { server, address, scope } = self;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(certificates.clone());

@@ -1,5 +1,6 @@
 //! The rules of kinds, one file each. A kind that is not listed has none of its own.
 
+mod autoscaler;
 mod certificates;
 mod configmap;
 mod cronjob;
@@ -67,6 +68,7 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("apps", "deployments") => deployment::STRATEGY,
         ("apps", "replicasets") => replicaset::STRATEGY,
         ("apps", "statefulsets") => statefulset::STRATEGY,
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler::STRATEGY,
         ("batch", "cronjobs") => cronjob::STRATEGY,
         ("batch", "jobs") => job::STRATEGY,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::STRATEGY,
