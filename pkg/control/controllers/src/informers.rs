@@ -3,7 +3,8 @@
 use edgek_base_lifecycle::Scope;
 use edgek_client::{Client, ListQuery};
 use edgek_control_runtime::Informer;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 
 /// The objects the controllers look at.
 pub(crate) struct Informers {
@@ -11,6 +12,8 @@ pub(crate) struct Informers {
     pub(crate) service_accounts: Informer<ServiceAccount>,
     /// Only those with the root certificate.
     pub(crate) root_cas: Informer<ConfigMap>,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) replica_sets: Informer<ReplicaSet>,
 }
 
 impl Informers {
@@ -21,6 +24,8 @@ impl Informers {
             namespaces: Informer::start(scope, client.cluster(), all()),
             service_accounts: Informer::start(scope, client.all(), all()),
             root_cas: Informer::start(scope, client.all(), root_cas),
+            pods: Informer::start(scope, client.all(), all()),
+            replica_sets: Informer::start(scope, client.all(), all()),
         }
     }
 }

@@ -6,8 +6,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod expectations;
 mod informers;
 mod object;
+mod replica_set;
 mod root_ca;
 mod service_account;
 
@@ -28,6 +30,9 @@ pub struct Config {
 /// Whom the shared informers read as.
 const READER: &str = "system:kube-controller-manager";
 
+/// Of the kinds in the group `apps`.
+const API_VERSION: &str = "apps/v1";
+
 /// What every controller is started with.
 struct Start<'a> {
     scope: &'a Scope,
@@ -42,4 +47,5 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     let client = |controller: &str| client_of(&format!("system:serviceaccount:kube-system:{controller}"));
     service_account::start(&start, client("service-account-controller"));
     root_ca::start(&start, client("root-ca-cert-publisher"), config.root_ca);
+    replica_set::start(&start, client("replicaset-controller"));
 }
