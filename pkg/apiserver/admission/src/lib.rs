@@ -11,7 +11,9 @@ mod plugins;
 mod random;
 mod request;
 
-pub use plugins::{CertificateRequester, DefaultTolerations, NamespaceLifecycle, Priority, ServiceAccount};
+pub use plugins::{
+    CertificateRequester, DefaultTolerations, NamespaceLifecycle, Priority, RbacEscalation, ServiceAccount,
+};
 pub use random::random_suffix;
 pub use request::{DryRun, Operation, Request};
 
@@ -19,7 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use edgek_apiserver_authn::User;
-use edgek_apiserver_authz::Authorized;
+use edgek_apiserver_authz::{Authorized, Authorizer};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -123,13 +125,14 @@ impl Chain {
     }
 
     /// The built-in plugins, in upstream's order.
-    pub fn builtin(objects: &Arc<dyn Lookup>) -> Self {
+    pub fn builtin(objects: &Arc<dyn Lookup>, authorizer: &Arc<dyn Authorizer>) -> Self {
         Self::new(vec![
             Box::new(NamespaceLifecycle::new(objects.clone())),
             Box::new(ServiceAccount::new(objects.clone())),
             Box::new(Priority::new(objects.clone())),
             Box::new(DefaultTolerations),
             Box::new(CertificateRequester),
+            Box::new(RbacEscalation::new(authorizer.clone(), objects.clone())),
         ])
     }
 

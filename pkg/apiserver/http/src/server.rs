@@ -86,7 +86,7 @@ impl Server {
     pub fn with_plugins(parts: Parts, plugins: Vec<Box<dyn Plugin>>) -> Self {
         let registry = Registry::new(parts.store, parts.catalog, parts.schema, parts.services);
         let lookup: Arc<dyn Lookup> = Arc::new(registry.lookup());
-        let mut admission = Chain::builtin(&lookup);
+        let mut admission = Chain::builtin(&lookup, &parts.authorizer);
         plugins.into_iter().for_each(|plugin| admission.push(plugin));
         let inner = Arc::new(Inner {
             registry,

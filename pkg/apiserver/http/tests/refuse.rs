@@ -6,9 +6,11 @@ mod support;
 
 use std::sync::Arc;
 
-use edgek_apiserver_authz::{Attributes, Authorizer, Decision};
+use edgek_apiserver_authn::User;
+use edgek_apiserver_authz::{Attributes, Authorizer, Decision, PolicyRule, Target};
 use edgek_apiserver_http::full;
 use http::Request;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use support::Test;
 use tower::ServiceExt;
@@ -262,4 +264,63 @@ async fn the_layers_of_the_chain_run_in_order() {
     let health = Request::builder().uri("/healthz").body(full(Vec::new())).unwrap();
     let answer = test.server.service().oneshot(health).await.unwrap();
     assert_eq!(answer.status(), 403, "health needs no credentials, but a right");
+}
+
+/// Lets `eve` write roles, with the right to read pods herself.
+struct Eve;
+
+impl Authorizer for Eve {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let special = matches!(attributes.target, Target::Resource { verb: "escalate" | "bind", .. });
+        let admin = attributes.user.name == "admin";
+        if special && !admin {
+            Decision::NoOpinion { reason: String::new() }
+        } else {
+            Decision::Allow { reason: String::new() }
+        }
+    }
+
+    fn rules(&self, _: &User, _: &str) -> Vec<PolicyRule> {
+        let text = |text: &str| vec![text.to_owned()];
+        vec![PolicyRule {
+            verbs: text("get"),
+            api_groups: text(""),
+            resources: text("pods"),
+            ..PolicyRule::default()
+        }]
+    }
+}
+
+#[tokio::test]
+async fn nobody_grants_rights_that_they_do_not_have() {
+    let test = Test::with(Arc::new(Eve)).await;
+    test.create("/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;
+    let eve = test.server.service_as(Arc::new(User::new("eve", ["people"])));
+    let create = async |path: &str, body: Value| {
+        let request = Request::builder().method("POST").uri(path).header("content-type", "application/json");
+        let answer = eve.clone().oneshot(request.body(full(body.to_string())).unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (
+            code,
+            serde_json::from_slice::<Value>(&body).unwrap()["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles";
+    let role = |verb: &str| json!({"metadata": {"name": verb}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]});
+    assert_eq!(create(roles, role("get")).await.0, 201);
+    let (code, message) = create(roles, role("delete")).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        message,
+        "roles.rbac.authorization.k8s.io \"delete\" is forbidden: user \"eve\" (groups=[\"people\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\"]}"
+    );
+    test.create(roles, role("delete")).await;
+    let binding = |role: &str| json!({"metadata": {"name": role}, "roleRef": {"kind": "Role", "name": role}, "subjects": [{"kind": "User", "name": "eve"}]});
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings";
+    assert_eq!(create(bindings, binding("get")).await.0, 201);
+    assert_eq!(create(bindings, binding("delete")).await.0, 403);
 }
