@@ -1,5 +1,6 @@
 //! The options in a request's query, checked as upstream checks them.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 use edgek_api::field::{ErrorList, Path};
@@ -73,8 +74,12 @@ fn number(query: Query<'_>, name: &str) -> Result<Option<i64>, Rejection> {
     match query.get(name) {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")).into()
+        Some(text) => text.parse().map(Some).map_err(|error: ParseIntError| {
+            let problem = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {problem}")).into()
         }),
     }
 }

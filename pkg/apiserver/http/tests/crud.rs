@@ -367,3 +367,40 @@ async fn an_event_is_one_object_under_two_groups() {
     let list = test.get("/apis/events.k8s.io/v1/namespaces/a/events").await;
     assert_eq!((&list["kind"], &list["items"][0]["note"]), (&json!("EventList"), &json!("m")));
 }
+
+#[tokio::test]
+async fn subresources_change_only_their_part() {
+    let test = Test::start().await;
+    test.create(PODS, pod("p")).await;
+    let strategic = async |path: &str, body: Value| {
+        test.send(
+            "PATCH",
+            path,
+            &[("content-type", "application/strategic-merge-patch+json")],
+            body.to_string(),
+        )
+        .await
+    };
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}], "hostNetwork": true}});
+    let debugged = strategic(&format!("{PODS}/p/ephemeralcontainers"), debug).await.json();
+    assert_eq!(debugged["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(
+        (&debugged["spec"]["hostNetwork"], &debugged["metadata"]["generation"]),
+        (&Value::Null, &json!(2))
+    );
+    let changed = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "other"}]}});
+    assert_eq!(strategic(&format!("{PODS}/p/ephemeralcontainers"), changed).await.code, 422);
+
+    let resize = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}});
+    let resized = strategic(&format!("{PODS}/p/resize"), resize).await.json();
+    assert_eq!(resized["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1", "{resized}");
+
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let spec = json!({"request": "LS0tLS0=", "signerName": "kubernetes.io/kubelet-serving", "usages": ["server auth"], "username": "somebody-else"});
+    let request = test.create(path, json!({"metadata": {"name": "r"}, "spec": spec})).await;
+    assert_eq!(request["spec"]["username"], "admin", "a request is made in its maker's name");
+    let verdict = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "ok"}], "certificate": "LS0tLS0="}});
+    let approved = test.merge(&format!("{path}/r/approval"), verdict).await;
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert_eq!(approved["status"].get("certificate"), None, "the certificate is the signer's");
+}
