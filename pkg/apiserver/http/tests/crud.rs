@@ -404,3 +404,20 @@ async fn subresources_change_only_their_part() {
     assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
     assert_eq!(approved["status"].get("certificate"), None, "the certificate is the signer's");
 }
+
+#[tokio::test]
+async fn a_pod_waits_a_moment_for_the_default_account_of_a_new_namespace() {
+    let test = Test::start().await;
+    test.create("/api/v1/namespaces", json!({"metadata": {"name": "new"}})).await;
+    let created = test.json("POST", "/api/v1/namespaces/new/pods", pod("p"));
+    let account =
+        test.create("/api/v1/namespaces/new/serviceaccounts", json!({"metadata": {"name": "default"}}));
+    assert_eq!(tokio::join!(created, account).0.code, 201);
+    let mut other = pod("q");
+    other["spec"]["serviceAccountName"] = json!("none");
+    let refused = test.json("POST", "/api/v1/namespaces/new/pods", other).await;
+    assert_eq!(
+        refused.json()["message"],
+        "pods \"q\" is forbidden: error looking up service account new/none: serviceaccount \"none\" not found"
+    );
+}

@@ -1,6 +1,7 @@
 //! `ServiceAccount`: every pod acts as a service account, and its token is mounted into the pod's containers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -15,6 +16,11 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME: &str = "kube-api-access-";
 /// How long a token is valid: an hour, and the few seconds by which the server recognises these tokens.
 const EXPIRATION_SECONDS: i64 = 3607;
+/// The account of pods that name none.
+const DEFAULT: &str = "default";
+/// How often, and how far apart, the default account of a namespace is looked for, about as upstream.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 /// The annotation that marks the API's image of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -27,6 +33,19 @@ impl ServiceAccount {
     /// The plugin, looking service accounts up in `objects`.
     pub fn new(objects: Arc<dyn Lookup>) -> Self {
         Self { objects }
+    }
+
+    /// The account, given a moment if it is the default one: its controller may be about to make it in a new namespace.
+    async fn account(&self, namespace: &str, name: &str) -> Option<Value> {
+        let attempts = if name == DEFAULT { ATTEMPTS } else { 1 };
+        for attempt in 1..=attempts {
+            let account = self.objects.get("", "serviceaccounts", namespace, name);
+            if account.is_some() || attempt == attempts {
+                return account;
+            }
+            edgek_base_lifecycle::sleep(PAUSE).await;
+        }
+        None
     }
 }
 
@@ -46,11 +65,11 @@ impl Plugin for ServiceAccount {
         }
         let spec = pod.object_mut("spec");
         if spec.text("serviceAccountName").is_empty() {
-            spec.set("serviceAccountName", "default");
-            spec.set("serviceAccount", "default");
+            spec.set("serviceAccountName", DEFAULT);
+            spec.set("serviceAccount", DEFAULT);
         }
         let name = spec.text("serviceAccountName").to_owned();
-        let Some(account) = self.objects.get("", "serviceaccounts", request.namespace, &name) else {
+        let Some(account) = self.account(request.namespace, &name).await else {
             return Err(Error::forbidden(format!(
                 "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
                 request.namespace
