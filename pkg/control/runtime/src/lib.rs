@@ -8,10 +8,12 @@
 
 mod driver;
 mod informer;
+mod informers;
 mod queue;
 mod recorder;
 
 pub use driver::{Next, run};
 pub use informer::{Change, Informer, Item, Key};
+pub use informers::Informers;
 pub use queue::Queue;
 pub use recorder::{Involved, Kind, Recorder};
