@@ -1,7 +1,8 @@
 //! The API server alone, on a loopback port, where everybody is admin: to try clients and loads against it. Without a
 //! kubeconfig to write it speaks plain HTTP.
 //!
-//! `cargo run -p edgek-apiserver-http --example serve -- 127.0.0.1:8080 [KUBECONFIG]`
+//! `cargo run -p edgek-apiserver-http --example serve -- 127.0.0.1:8080 [KUBECONFIG [FOLDER]]`, the objects
+//! in memory or in a folder.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use edgek_apiserver_authn::{Authenticator, Error, Object, Objects, PRIVILEGED_GR
 use edgek_apiserver_authz::AlwaysAllow;
 use edgek_apiserver_http::{NoDial, Parts, Server, ServiceRange};
 use edgek_base_lifecycle::Scope;
-use edgek_store_log::MemoryLog;
+use edgek_store_log::{Log, MemoryLog, Options, SqliteLog};
 use edgek_store_watch::{Store, Window};
 use rustls_pki_types::CertificateDer;
 
@@ -45,12 +46,16 @@ impl Objects for Everybody {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().context("usage: serve ADDRESS:PORT [KUBECONFIG]")?;
+    let address = arguments.next().context("usage: serve ADDRESS:PORT [KUBECONFIG [FOLDER]]")?;
     let tls = arguments.next().map(|kubeconfig| tls(&address, &kubeconfig)).transpose()?;
     let catalog = Catalog::builtin();
     let stored =
         catalog.iter().filter(|resource| resource.is_stored() && resource.stored_as.is_none()).cloned();
-    let store = Store::open(Arc::new(MemoryLog::default()), stored, Window::default()).await?;
+    let log: Arc<dyn Log> = match arguments.next() {
+        None => Arc::new(MemoryLog::default()),
+        Some(folder) => Arc::new(SqliteLog::open(folder.as_ref(), Options::default())?),
+    };
+    let store = Store::open(log, stored, Window::default()).await?;
     let key = rcgen::KeyPair::generate()?.serialize_pem();
     let scope = Scope::root();
     let server = Server::new(Parts {
