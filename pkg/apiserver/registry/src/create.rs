@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::attempt::{self, Key};
 use crate::error::Error;
 use crate::storage::failed;
-use crate::{Registry, Stored, convert};
+use crate::{Registry, Stored};
 use edgek_store_watch::WriteError;
 
 /// How many names are tried before a generated one is given up, as upstream.
@@ -23,9 +23,9 @@ impl Registry {
         &self,
         admission: &Admission<'_>,
         key: Key<'_>,
-        mut object: Value,
+        object: Value,
     ) -> Result<Stored, Error> {
-        convert::to_stored(key.resource, &mut object);
+        let object = self.to_stored(key.resource, object)?;
         let generated =
             object.text("metadata.name").is_empty() && !object.text("metadata.generateName").is_empty();
         for _ in 1..ATTEMPTS {

@@ -7,7 +7,6 @@
 
 mod attempt;
 mod binding;
-mod convert;
 mod create;
 mod delete;
 mod error;
@@ -39,6 +38,7 @@ pub use update::{Change, OPTIMISTIC_LOCK, Replace, Updated};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edgek_api::convert;
 use edgek_api::field::ErrorList;
 use edgek_api::resource::{Catalog, Resource};
 use edgek_api::schema::{Schema, complete};
@@ -117,9 +117,17 @@ impl Registry {
 
     /// A stored object in the version that a resource serves.
     pub fn served(resource: &Resource, bytes: &[u8]) -> Value {
-        let mut object = serde_json::from_slice(bytes).unwrap_or_default();
-        convert::to_served(resource, &mut object);
-        object
+        let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        if resource.stored_as.is_none() {
+            return object;
+        }
+        // What is stored was valid in its own version; what the other one cannot say is shown as it is.
+        convert::convert(object.clone(), resource).unwrap_or(object)
+    }
+
+    /// An object in the version in which a resource's objects are stored.
+    fn to_stored(&self, resource: &Arc<Resource>, object: Value) -> Result<Value, Error> {
+        convert(object, self.storage.stored(resource))
     }
 
     /// Gives an object the fields that canonical JSON always holds, such as an empty status.
@@ -167,4 +175,9 @@ impl Registry {
         }
         self.services.allocate(service, old, &taken, problems);
     }
+}
+
+/// An object in the version of another resource of its kind.
+fn convert(object: Value, to: &Resource) -> Result<Value, Error> {
+    convert::convert(object, to).map_err(|error| Error::BadRequest(error.to_string()))
 }

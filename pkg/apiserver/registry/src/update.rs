@@ -127,6 +127,15 @@ impl Registry {
         self.create(admission, key, object.clone()).await.map(Updated::Created)
     }
 
+    /// Makes the changed object; the change sees the version that is served.
+    fn apply(&self, key: &Key<'_>, change: &dyn Change, old: &Value) -> Result<Value, Error> {
+        if key.resource.stored_as.is_none() {
+            return change.apply(old);
+        }
+        let served = convert(old.clone(), key.resource)?;
+        self.to_stored(key.resource, change.apply(&served)?)
+    }
+
     async fn try_update(
         &self,
         admission: &Admission<'_>,
@@ -137,7 +146,7 @@ impl Registry {
     ) -> Result<Attempt, Error> {
         let strategy = Self::strategy(key.resource);
         let mut old = Self::decode(current)?;
-        let mut new = apply(key, change, &old)?;
+        let mut new = self.apply(key, change, &old)?;
         check_name(key, &new)?;
         let uid = change.uid();
         if !uid.is_empty() && uid != old.text("metadata.uid") {
@@ -182,18 +191,6 @@ impl Registry {
             Err(error) => Err(failed(error)),
         }
     }
-}
-
-/// Makes the changed object; the change sees the version that is served.
-fn apply(key: &Key<'_>, change: &dyn Change, old: &Value) -> Result<Value, Error> {
-    if key.resource.stored_as.is_none() {
-        return change.apply(old);
-    }
-    let mut served = old.clone();
-    convert::to_served(key.resource, &mut served);
-    let mut new = change.apply(&served)?;
-    convert::to_stored(key.resource, &mut new);
-    Ok(new)
 }
 
 /// Whether a key names a service: their writes go one by one because of what they share.
