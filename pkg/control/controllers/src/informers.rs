@@ -3,7 +3,7 @@
 use edgek_base_lifecycle::Scope;
 use edgek_client::{Client, ListQuery};
 use edgek_control_runtime::Informer;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 
 /// The objects the controllers look at.
@@ -14,6 +14,7 @@ pub(crate) struct Informers {
     pub(crate) root_cas: Informer<ConfigMap>,
     pub(crate) pods: Informer<Pod>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
+    pub(crate) deployments: Informer<Deployment>,
 }
 
 impl Informers {
@@ -25,6 +26,7 @@ impl Informers {
             service_accounts: Informer::start(scope, client.all(), all()),
             root_cas: Informer::start(scope, client.all(), root_cas),
             pods: Informer::start(scope, client.all(), all()),
+            deployments: Informer::start(scope, client.all(), all()),
             replica_sets: Informer::start(scope, client.all(), all()),
         }
     }

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod deployment;
 mod expectations;
 mod informers;
 mod object;
@@ -48,4 +49,5 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     service_account::start(&start, client("service-account-controller"));
     root_ca::start(&start, client("root-ca-cert-publisher"), config.root_ca);
     replica_set::start(&start, client("replicaset-controller"));
+    deployment::start(&start, client("deployment-controller"));
 }

@@ -18,7 +18,7 @@ const PAUSED: &str = "DeploymentPaused";
 
 /// The seconds without progress after which a rollout has failed; `None` when it may take for ever.
 fn deadline(deployment: &Deployment) -> Option<i64> {
-    let seconds = deployment.spec.as_ref()?.progress_deadline_seconds?;
+    let seconds = deployment.spec.progress_deadline_seconds?;
     (seconds != i32::MAX).then_some(seconds.into())
 }
 
@@ -51,7 +51,7 @@ fn condition(kind: &str, value: &str, reason: &str, message: String, now: Timest
 /// Sets a condition, unless it says the same already; the time of its transition is that of its value.
 fn set(status: &mut DeploymentStatus, new: DeploymentCondition) {
     let kind = new.type_.clone().unwrap_or_default();
-    if !find(status, &kind).is_some_and(|old| (&old.status, &old.reason) == (&new.status, &new.reason)) {
+    if find(status, &kind).is_none_or(|old| (&old.status, &old.reason) != (&new.status, &new.reason)) {
         replace(status, new);
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn note_pause(deployment: &mut Deployment, now: Timestamp) {
     if deadline(deployment).is_none() {
         return;
     }
-    let paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or_default();
+    let paused = deployment.spec.paused.unwrap_or_default();
     let status = deployment.status.get_or_insert_default();
     let (reason, message) = match (paused, reason(status, PROGRESSING)) {
         (_, Some(TIMED_OUT)) => return,
@@ -101,9 +101,11 @@ pub(super) fn note_new_set(deployment: &mut Deployment, name: &str, what: NewSet
         NewSet::Created => ("True", "NewReplicaSetCreated", format!("Created new replica set \"{name}\"")),
         NewSet::Found if find(status, PROGRESSING).is_some() => return,
         NewSet::Found => ("True", "FoundNewReplicaSet", format!("Found new replica set \"{name}\"")),
-        NewSet::Failed(error) => {
-            ("False", "ReplicaSetCreateError", format!("Failed to create new replica set \"{name}\": {error}"))
-        }
+        NewSet::Failed(error) => (
+            "False",
+            "ReplicaSetCreateError",
+            format!("Failed to create new replica set \"{name}\": {error}"),
+        ),
     };
     set(status, condition(PROGRESSING, value, reason, message, now));
 }
@@ -162,7 +164,8 @@ pub(super) fn note_progress(
     match deadline(deployment) {
         None => remove(status, PROGRESSING),
         Some(seconds) => {
-            let over = status.replicas == status.updated_replicas && reason(status, PROGRESSING) == Some(COMPLETE);
+            let over =
+                status.replicas == status.updated_replicas && reason(status, PROGRESSING) == Some(COMPLETE);
             if !over {
                 judge(deployment, status, new, seconds, now);
             }
@@ -170,7 +173,12 @@ pub(super) fn note_progress(
     }
     let failure = new.into_iter().chain(old).find_map(|set| {
         let status = set.status.as_ref()?;
-        status.conditions.iter().flatten().find(|condition| condition.type_.as_deref() == Some(FAILURE)).cloned()
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_.as_deref() == Some(FAILURE))
+            .cloned()
     });
     let Some(failure) = failure else { return remove(status, FAILURE) };
     set(
@@ -216,7 +224,8 @@ pub(super) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) ->
     let wanted = Sizes::of(deployment).replicas;
     let counts = [status.updated_replicas, status.replicas, status.available_replicas];
     counts.iter().all(|count| count.unwrap_or_default() == wanted)
-        && status.observed_generation.unwrap_or_default() >= deployment.metadata.generation.unwrap_or_default()
+        && status.observed_generation.unwrap_or_default()
+            >= deployment.metadata.generation.unwrap_or_default()
 }
 
 fn progresses(before: &DeploymentStatus, now: &DeploymentStatus) -> bool {
@@ -242,10 +251,16 @@ fn is_timed_out(status: &DeploymentStatus, seconds: i64, now: Timestamp) -> bool
 }
 
 /// When to look again whether a rollout has timed out; `None` when nothing can time out.
-pub(super) fn next_check(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+pub(super) fn next_check(
+    deployment: &Deployment,
+    status: &DeploymentStatus,
+    now: Timestamp,
+) -> Option<Duration> {
     let seconds = deadline(deployment)?;
     let progress = find(status, PROGRESSING)?;
-    if is_complete(deployment, status) || matches!(progress.reason.as_deref(), Some(TIMED_OUT | COMPLETE | PAUSED)) {
+    if is_complete(deployment, status)
+        || matches!(progress.reason.as_deref(), Some(TIMED_OUT | COMPLETE | PAUSED))
+    {
         return None;
     }
     let passed = now.duration_since(progress.last_update_time.as_ref()?.0).as_secs();

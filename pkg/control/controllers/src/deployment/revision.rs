@@ -32,7 +32,10 @@ const MAX_HISTORY: usize = 2000;
 const MAX_NAME: usize = 253;
 
 /// A deployment's sets: the one of the present template, and all others from the oldest to the newest.
-pub(super) fn split(deployment: &Deployment, mut sets: Vec<ReplicaSet>) -> (Option<ReplicaSet>, Vec<ReplicaSet>) {
+pub(super) fn split(
+    deployment: &Deployment,
+    mut sets: Vec<ReplicaSet>,
+) -> (Option<ReplicaSet>, Vec<ReplicaSet>) {
     sets.sort_by_cached_key(|set| {
         let created = set.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (created, object::name(&set.metadata).to_owned())
@@ -44,7 +47,7 @@ pub(super) fn split(deployment: &Deployment, mut sets: Vec<ReplicaSet>) -> (Opti
 /// Whether a set has the deployment's present template.
 pub(super) fn is_of(deployment: &Deployment, set: &ReplicaSet) -> bool {
     let mut template = set.spec.template.clone().unwrap_or_default();
-    let mut wanted = deployment.spec.clone().unwrap_or_default().template;
+    let mut wanted = deployment.spec.clone().template;
     for metadata in [&mut template.metadata, &mut wanted.metadata] {
         let metadata = metadata.get_or_insert_default();
         let labels = metadata.labels.get_or_insert_default();
@@ -56,7 +59,7 @@ pub(super) fn is_of(deployment: &Deployment, set: &ReplicaSet) -> bool {
 
 /// The set of the present template, as it is to be created.
 pub(super) fn new_set(deployment: &Deployment, old: &[ReplicaSet]) -> ReplicaSet {
-    let spec = deployment.spec.clone().unwrap_or_default();
+    let spec = deployment.spec.clone();
     let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
     let hash = hash(&spec.template, collisions);
     let (mut template, mut selector) = (spec.template, spec.selector);
@@ -96,7 +99,8 @@ fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut bytes = serde_json::to_vec(template).unwrap_or_default();
     bytes.extend(collisions.iter().flat_map(|count| count.to_le_bytes()));
     // FNV-1a
-    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     hash.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
 }
 
@@ -112,7 +116,8 @@ pub(super) fn max_revision(sets: &[ReplicaSet]) -> i64 {
 
 /// Gives the new set the deployment's annotations and its revision, which only grows; those it had become history.
 pub(super) fn annotate(deployment: &Deployment, set: &mut ReplicaSet, revision: i64) {
-    let inherited = deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !OWN.contains(&name.as_str()));
+    let inherited =
+        deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !OWN.contains(&name.as_str()));
     let inherited: BTreeMap<_, _> = inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.extend(inherited);
@@ -141,13 +146,14 @@ pub(super) fn annotate_sizes(sizes: &Sizes, set: &mut ReplicaSet) {
 
 /// The old sets to delete, so that only as many remain as the history limit says: the oldest, and none that has pods.
 pub(super) fn surplus(deployment: &Deployment, old: &[ReplicaSet]) -> Vec<ReplicaSet> {
-    let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+    let limit = deployment.spec.revision_history_limit.unwrap_or(10);
     let mut alive: Vec<_> = old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
     let surplus = alive.len().saturating_sub(usize::try_from(limit).unwrap_or_default());
     alive.sort_by_key(|set| number(&set.metadata, REVISION).unwrap_or_default());
     let unused = |set: &&&ReplicaSet| {
         let status = set.status.clone().unwrap_or_default();
-        let seen = status.observed_generation.unwrap_or_default() >= set.metadata.generation.unwrap_or_default();
+        let seen =
+            status.observed_generation.unwrap_or_default() >= set.metadata.generation.unwrap_or_default();
         status.replicas == 0 && sizes::wanted(set) == 0 && seen
     };
     alive.iter().take(surplus).filter(unused).map(|set| (*set).clone()).collect()

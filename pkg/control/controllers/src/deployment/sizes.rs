@@ -43,10 +43,10 @@ impl Scale {
 impl Sizes {
     /// What the deployment says.
     pub(super) fn of(deployment: &Deployment) -> Self {
-        let spec = deployment.spec.clone().unwrap_or_default();
+        let spec = &deployment.spec;
         let replicas = spec.replicas.unwrap_or(1);
         let present = deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or_default();
-        let strategy = spec.strategy.unwrap_or_default();
+        let strategy = spec.strategy.clone().unwrap_or_default();
         if strategy.type_.as_deref() == Some("Recreate") {
             return Self { strategy: Strategy::Recreate, replicas, surge: 0, unavailable: 0, present };
         }
