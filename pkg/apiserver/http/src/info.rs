@@ -74,9 +74,14 @@ impl RequestInfo {
 
     /// The question for the authorizer.
     pub(crate) fn target(&self) -> Target<'_> {
+        self.target_of(self.verb)
+    }
+
+    /// The question whether something else may be done with the same.
+    pub(crate) fn target_of<'a>(&'a self, verb: &'a str) -> Target<'a> {
         match &self.resource {
             Some(path) => Target::Resource {
-                verb: self.verb,
+                verb,
                 group: &path.group,
                 version: &path.version,
                 resource: &path.resource,
@@ -86,7 +91,7 @@ impl RequestInfo {
                 field_selector: &path.field_selector,
                 label_selector: &path.label_selector,
             },
-            None => Target::NonResource { verb: self.verb, path: &self.path },
+            None => Target::NonResource { verb, path: &self.path },
         }
     }
 }

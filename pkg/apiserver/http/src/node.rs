@@ -7,14 +7,14 @@ use edgek_api::resource::Resource;
 use edgek_api::status::{About, Status};
 use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_admission::{DryRun, Lookup};
-use edgek_apiserver_authz::Authorized;
+use edgek_apiserver_authz::{Authorized, authorize};
 use edgek_apiserver_registry::Key;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::body::Body;
 use crate::dial::Target;
-use crate::error::Rejection;
+use crate::error::{Rejection, forbidden};
 use crate::forward::{Destination, forward, log_error};
 use crate::info::ResourcePath;
 use crate::query::Query;
@@ -34,6 +34,7 @@ pub(crate) async fn call(
     if path.subresource == "log" {
         return log(call, path, resource).await;
     }
+    may_run(&call, path)?;
     admit(call.server, call.authorized, &rest::key(path, resource), &path.subresource).await?;
     let server = call.server.clone();
     let destination = match path.subresource.as_str() {
@@ -53,6 +54,18 @@ pub(crate) async fn call(
         }
     };
     forward(&server, destination, call.parts, call.body).await
+}
+
+/// WebSockets begin with a GET, but whoever runs commands in a pod needs more than the right to read.
+fn may_run(call: &Call<'_>, path: &ResourcePath) -> Result<(), Rejection> {
+    if call.info.verb != "get" || path.subresource == "proxy" {
+        return Ok(());
+    }
+    let (user, target) = (call.authorized.user(), call.info.target_of("create"));
+    match authorize(&*call.server.authorizer, user, &target) {
+        Ok(_) => Ok(()),
+        Err(denied) => Err(forbidden(user, &target, &denied.reason).into()),
+    }
 }
 
 /// Admission also judges who connects to what.

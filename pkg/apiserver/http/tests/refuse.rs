@@ -324,3 +324,28 @@ async fn nobody_grants_rights_that_they_do_not_have() {
     assert_eq!(create(bindings, binding("get")).await.0, 201);
     assert_eq!(create(bindings, binding("delete")).await.0, 403);
 }
+
+/// Lets everybody read and nobody write.
+struct Reader;
+
+impl Authorizer for Reader {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let reason = String::new();
+        match attributes.target {
+            Target::Resource { verb: "get" | "list" | "watch", .. } => Decision::Allow { reason },
+            _ => Decision::NoOpinion { reason },
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_right_to_read_a_pod_is_not_the_right_to_run_commands_in_it() {
+    let test = Test::with(Arc::new(Reader)).await;
+    let answer = test.send("GET", "/api/v1/namespaces/a/pods/p/exec?command=ls", &[], "").await;
+    assert_eq!(answer.code, 403);
+    let message = answer.json()["message"].as_str().unwrap().to_owned();
+    assert_eq!(
+        message,
+        "pods \"p\" is forbidden: User \"admin\" cannot create resource \"pods/exec\" in API group \"\" in the namespace \"a\""
+    );
+}
