@@ -90,8 +90,7 @@ pub fn phase(view: &View<'_>, node: &Node<'_>, old: Option<&str>) -> &'static st
     let quiet = !view.runs.iter().any(|run| run.state.is_running());
     match (&node.ending, outcome(view)) {
         (Ending::Failed(..), _) => return "Failed",
-        (Ending::Over, Some(End::Succeeded)) => return "Succeeded",
-        (Ending::Over, _) => return "Failed",
+        (Ending::Over, _) => return over(view),
         // Sidecars are still to be stopped before the phase is final.
         (Ending::No, Some(End::Succeeded)) if quiet => return "Succeeded",
         (Ending::No, Some(End::Failed)) if quiet => return "Failed",
@@ -108,6 +107,12 @@ pub fn phase(view: &View<'_>, node: &Node<'_>, old: Option<&str>) -> &'static st
         view.newest(&container.name).is_some_and(|run| run.state.is_running() || run.state.is_exited())
     });
     if all_were_started && view.is_initialized() { "Running" } else { "Pending" }
+}
+
+/// The final phase of a pod that was ended from outside: whatever its restart policy, it succeeded if all of it did.
+fn over(view: &View<'_>) -> &'static str {
+    let code = |name: &str| view.newest(name).and_then(exit_code);
+    if view.spec.containers.iter().all(|c| code(&c.name) == Some(0)) { "Succeeded" } else { "Failed" }
 }
 
 /// A JSON merge patch that leads from `old` to `new`; `None` when they are equal.

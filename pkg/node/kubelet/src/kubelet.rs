@@ -1,0 +1,99 @@
+//! `Kubelet`: runs the pods that the API server has bound to this node. Started once by `cmd/edgek`.
+
+mod adopt;
+mod dispatch;
+mod serve;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use edgek_base_lifecycle::Scope;
+use edgek_client::{Client, ListQuery};
+use edgek_control_runtime::{Informer, Recorder};
+use edgek_node_network::Network;
+use edgek_node_runtime::Runtime;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::cgroup::Cgroups;
+use crate::config::Config;
+use crate::context::Context;
+use crate::gc::ImageCollector;
+use crate::image::Images;
+use crate::node::facts::Facts;
+use crate::node::status::Allocatable;
+use crate::node::{Node, Parts};
+use crate::objects::Objects;
+use crate::record::Records;
+use crate::server::Server;
+use crate::volume::Volumes;
+use dispatch::Dispatcher;
+
+/// The kubelet of this node. Clones share it.
+#[derive(Clone)]
+pub struct Kubelet {
+    context: Arc<Context>,
+    records: Records,
+    node: Node,
+    scope: Scope,
+}
+
+impl Kubelet {
+    /// Registers the node, adopts the containers that run, and runs pods until the scope ends. Pods go on when it ends.
+    pub fn start(
+        scope: &Scope,
+        config: Config,
+        client: Client,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn Network>,
+    ) -> Self {
+        let config = Arc::new(config);
+        let facts = Arc::new(Facts::read(&config.root));
+        let cgroups = Cgroups::open(Path::new("/sys/fs/cgroup"));
+        cgroups.start(facts.cpus);
+        let parts = Parts {
+            config: config.clone(),
+            facts: facts.clone(),
+            client: client.clone(),
+            runtime: runtime.clone(),
+            collector: ImageCollector::start(scope, runtime.clone()),
+        };
+        let node = Node::start(scope, parts);
+        let objects = Objects::start(scope, client.clone());
+        let context = Arc::new(Context {
+            volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), Allocatable::of(&facts)),
+            images: Images::new(runtime.clone(), objects.clone()),
+            objects,
+            recorder: Recorder::start(scope, client.clone(), "kubelet", &config.node_name),
+            cgroups,
+            allocatable: Allocatable::of(&facts),
+            memory: facts.memory,
+            config,
+            client,
+            runtime,
+            network,
+        });
+        Self::over(scope, context, node)
+    }
+
+    fn over(scope: &Scope, context: Arc<Context>, node: Node) -> Self {
+        let records = Records::default();
+        let query = ListQuery {
+            fields: format!("spec.nodeName={}", context.config.node_name),
+            ..ListQuery::default()
+        };
+        let pods = Informer::start(scope, context.client.all::<Pod>(), query);
+        let dispatcher = Dispatcher::new(context.clone(), records.clone(), scope.clone());
+        scope.spawn("kubelet", dispatcher.run(pods));
+        Self { context, records, node, scope: scope.clone() }
+    }
+
+    /// The kubelet's HTTP API.
+    pub fn server(&self) -> Server {
+        Server::new(Arc::new(self.clone()), self.context.runtime.clone(), self.scope.clone())
+    }
+
+    /// The node's object and what keeps it true.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+}
