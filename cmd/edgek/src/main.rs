@@ -2,10 +2,16 @@
 //!
 //! Exit codes are [`exit::Code`]; `edgek --help` lists the commands.
 
+mod bootstrap;
 mod bundle;
 mod check;
 mod cli;
+mod cluster;
+mod control_plane;
+mod dial;
 mod exit;
+mod node;
+mod notify;
 mod server;
 mod service;
 mod sources;
@@ -21,6 +27,10 @@ fn main() -> ExitCode {
     // A link called kubectl or ctr is that tool.
     if let Some(tool) = tools::from_program_name(&arguments) {
         return exit::report(tools::run(tool, &arguments[1..]));
+    }
+    // Before any thread starts: the holder of a pod's shared PID namespace does nothing else.
+    if arguments.get(1).is_some_and(|command| command == "pause") {
+        return exit::report(edgek_node_runtime::hold_pid_namespace().map_err(Failure::from));
     }
     match cli::command().try_get_matches_from(&arguments) {
         Ok(matches) => exit::report(dispatch(&matches)),

@@ -27,6 +27,12 @@ fn environment() -> BTreeMap<String, String> {
     std::env::vars().filter(|(name, _)| name.starts_with("EDGEK_")).collect()
 }
 
+/// Whether standard error goes to journald, which adds times itself.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(crate) fn under_journald() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
+}
+
 fn load(flags: BTreeMap<String, Vec<String>>, config: Option<PathBuf>) -> Result<ServerConfig, Failure> {
     let environment = environment();
     let named = config.or_else(|| environment.get("EDGEK_CONFIG").map(PathBuf::from));

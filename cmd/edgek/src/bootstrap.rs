@@ -1,0 +1,171 @@
+//! The objects every cluster has from its first moment on: system namespaces, the RBAC policy, priority classes and
+//! what extension API servers read.
+
+use anyhow::{Context as _, Result};
+use edgek_apiserver_authz::bootstrap;
+use edgek_base_config::ServerConfig;
+use edgek_base_pki::Pki;
+use edgek_client::{Client, Error, Patch, ResourceRef};
+use serde_json::{Value, json};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Creates what is missing, and brings roles that update themselves to the rules of this version.
+pub(crate) async fn ensure(client: &Client, config: &ServerConfig, pki: &Pki) -> Result<()> {
+    for name in NAMESPACES {
+        create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
+    }
+    for object in bootstrap::objects() {
+        ensure_policy(client, object).await?;
+    }
+    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
+    {
+        let class = json!({
+            "metadata": {"name": name},
+            "value": value,
+            "preemptionPolicy": "PreemptLowerPriority",
+            "description": "Used for system critical pods that must not be moved from their current node.",
+        });
+        create(
+            client,
+            reference("scheduling.k8s.io", "priorityclasses", "PriorityClass", false),
+            None,
+            &class,
+        )
+        .await?;
+    }
+    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await?;
+    create(client, services(), Some("default"), &kubernetes_service(config)).await
+}
+
+fn reference(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceRef {
+    ResourceRef {
+        group: group.into(),
+        version: "v1".into(),
+        plural: plural.into(),
+        kind: kind.into(),
+        namespaced,
+    }
+}
+
+fn namespaces() -> ResourceRef {
+    reference("", "namespaces", "Namespace", false)
+}
+
+fn config_maps() -> ResourceRef {
+    reference("", "configmaps", "ConfigMap", true)
+}
+
+fn services() -> ResourceRef {
+    reference("", "services", "Service", true)
+}
+
+/// Creates an object unless it exists.
+async fn create(
+    client: &Client,
+    resource: ResourceRef,
+    namespace: Option<&str>,
+    object: &Value,
+) -> Result<()> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let mut object = object.clone();
+    object["apiVersion"] = json!(resource.api_version());
+    object["kind"] = json!(resource.kind);
+    let api = client.untyped(resource, namespace);
+    // Most starts find everything there: a read costs nothing.
+    match api.get(name).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error).with_context(|| format!("reading {name}")),
+    }
+    match api.create(&object).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_already_exists() => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("creating {} {name}", object["kind"])),
+    }
+}
+
+async fn ensure_policy(client: &Client, object: Value) -> Result<()> {
+    let (kind, plural) = match object["kind"].as_str().unwrap_or_default() {
+        "ClusterRole" => ("ClusterRole", "clusterroles"),
+        "ClusterRoleBinding" => ("ClusterRoleBinding", "clusterrolebindings"),
+        "Role" => ("Role", "roles"),
+        _ => ("RoleBinding", "rolebindings"),
+    };
+    let namespace = object["metadata"]["namespace"].as_str();
+    let resource = reference("rbac.authorization.k8s.io", plural, kind, namespace.is_some());
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let api = client.untyped(resource.clone(), namespace);
+    let there = match api.get(name).await {
+        Ok(there) => there,
+        Err(error) if error.is_not_found() => return create(client, resource, namespace, &object).await,
+        Err(error) => return Err(error).with_context(|| format!("reading {kind} {name}")),
+    };
+    extend(&api, name, &there, &object).await.with_context(|| format!("updating {kind} {name}"))
+}
+
+/// Adds the rules or subjects of this version that an object lacks; what people added stays, and an object whose
+/// autoupdate annotation is `false` is left alone.
+async fn extend(
+    api: &edgek_client::Api<Value>,
+    name: &str,
+    there: &Value,
+    wanted: &Value,
+) -> Result<(), Error> {
+    let autoupdate = &there["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"];
+    if autoupdate != "true" {
+        return Ok(());
+    }
+    for field in ["rules", "subjects"] {
+        let mut has = there[field].as_array().cloned().unwrap_or_default();
+        let missing =
+            wanted[field].as_array().into_iter().flatten().filter(|item| !has.contains(item)).cloned();
+        let missing: Vec<Value> =
+            missing.map(|item| stored_form(field, item)).filter(|item| !has.contains(item)).collect();
+        if !missing.is_empty() {
+            has.extend(missing);
+            api.patch(name, "", &Patch::Merge(json!({field: has}))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A subject as the API server stores it: with the group that its kind implies.
+fn stored_form(field: &str, mut item: Value) -> Value {
+    if field == "subjects" && item["apiGroup"].is_null() && item["kind"] != "ServiceAccount" {
+        item["apiGroup"] = json!("rbac.authorization.k8s.io");
+    }
+    item
+}
+
+/// How extension API servers tell requests that this server passes on (upstream:
+/// `extension-apiserver-authentication`).
+fn extension_authentication(pki: &Pki) -> Value {
+    json!({
+        "metadata": {"name": "extension-apiserver-authentication"},
+        "data": {
+            "client-ca-file": pki.client_ca.pem(),
+            "requestheader-client-ca-file": pki.front_proxy_ca.pem(),
+            "requestheader-allowed-names": "[\"system:auth-proxy\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+            "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
+        },
+    })
+}
+
+/// The API server as pods know it; always the first address of the service range.
+fn kubernetes_service(config: &ServerConfig) -> Value {
+    let address = config.service_cidr.nth(1).unwrap_or(config.service_cidr.network).to_string();
+    json!({
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.https_listen_port}],
+        },
+    })
+}

@@ -1,0 +1,168 @@
+//! The node: containerd, the pod network and the kubelet.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use edgek_base_config::{Cidr, ServerConfig};
+use edgek_base_lifecycle::Scope;
+use edgek_client::Client;
+use edgek_node_kubelet::config::Config;
+use edgek_node_kubelet::kubelet::Kubelet;
+use edgek_node_network::{BridgeNetwork, Range};
+use edgek_node_runtime::Runtime;
+use edgek_node_runtime::containerd::{
+    self, Containerd, Daemon, DaemonConfig, LogLimits, Program, Registries,
+};
+use k8s_openapi::api::core::v1::Taint;
+use tracing::{info, warn};
+
+use crate::bundle::{Bundle, NODE};
+
+/// The bits of the address range that one node's pods share.
+const NODE_PREFIX: u8 = 24;
+
+/// Where the node's parts keep their state.
+pub(crate) fn network_config(config: &ServerConfig) -> Result<edgek_node_network::Config> {
+    let range = |cidr: &Cidr, prefix| match cidr.network {
+        IpAddr::V4(network) => Ok(Range { network, prefix }),
+        IpAddr::V6(_) => bail!("cluster-cidr: {cidr} is not an IPv4 range"),
+    };
+    Ok(edgek_node_network::Config {
+        bridge: "edgek0".to_owned(),
+        table: "edgek".to_owned(),
+        cluster: range(&config.cluster_cidr, config.cluster_cidr.prefix)?,
+        node: range(&config.cluster_cidr, config.cluster_cidr.prefix.max(NODE_PREFIX))?,
+        run_dir: config.run_dir.join("network"),
+    })
+}
+
+/// Unpacks what is missing and starts the parts of the node. It becomes Ready by itself.
+pub(crate) async fn start(
+    config: &ServerConfig,
+    name: &str,
+    address: IpAddr,
+    client: Client,
+    scope: &Scope,
+) -> Result<Kubelet> {
+    let bundle = Bundle::new(config.data_dir.join("bin"));
+    let unpacking = {
+        let bundle = bundle.clone();
+        tokio::task::spawn_blocking(move || bundle.unpack(&NODE))
+    };
+    let network = BridgeNetwork::start(network_config(config)?).await.context("starting the pod network")?;
+    unpacking.await??;
+    let runtime = start_runtime(config, &bundle, scope)?;
+    finish_in_background(bundle, scope);
+    import_images(config.data_dir.join("agent/images"), runtime.clone(), scope);
+    Ok(Kubelet::start(scope, kubelet_config(config, name, address)?, client, runtime, Arc::new(network)))
+}
+
+fn start_runtime(config: &ServerConfig, bundle: &Bundle, scope: &Scope) -> Result<Arc<Containerd>> {
+    let daemon = DaemonConfig {
+        bin_dir: bundle.current(),
+        root_dir: config.data_dir.join("agent/containerd"),
+        state_dir: config.run_dir.join("containerd"),
+    };
+    let settings = containerd::Config {
+        socket: daemon.socket(),
+        state_dir: daemon.state_dir.clone(),
+        root_dir: daemon.root_dir.clone(),
+        runc: None,
+        registries: registries(config)?,
+        log_limits: LogLimits {
+            max_size: config.kubelet.container_log_max_size,
+            max_files: config.kubelet.container_log_max_files as usize,
+        },
+        holder: Program { program: std::env::current_exe()?, args: vec!["pause".to_owned()] },
+    };
+    Daemon::start(scope, daemon)?;
+    Ok(Containerd::start(scope, settings)?)
+}
+
+/// Reads `registries.yaml`, if there is one.
+fn registries(config: &ServerConfig) -> Result<Registries> {
+    let path = &config.private_registry;
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Registries::default()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+fn finish_in_background(bundle: Bundle, scope: &Scope) {
+    scope.spawn("unpack", async move {
+        let finished = tokio::task::spawn_blocking(move || bundle.finish()).await;
+        if let Ok(Err(error)) = finished {
+            warn!(
+                error = format!("{error:#}"),
+                "unpacking the tools; they are unpacked when they are first used"
+            );
+        }
+    });
+}
+
+/// Imports every archive of a folder, as K3s does; what is there already is quick.
+fn import_images(folder: PathBuf, runtime: Arc<Containerd>, scope: &Scope) {
+    scope.spawn("image import", async move {
+        let Ok(entries) = std::fs::read_dir(&folder) else { return };
+        let mut archives: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        archives.retain(|path| {
+            let name = path.to_string_lossy();
+            [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter().any(|end| name.ends_with(end))
+        });
+        archives.sort();
+        for archive in archives {
+            match runtime.import_images(&archive).await {
+                Ok(images) => info!(archive = %archive.display(), images = images.len(), "images imported"),
+                Err(error) => warn!(archive = %archive.display(), %error, "importing images"),
+            }
+        }
+    });
+}
+
+fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<Config> {
+    let mut labels: std::collections::BTreeMap<String, String> = config.node_labels.iter().cloned().collect();
+    labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
+    Ok(Config {
+        node_name: name.to_owned(),
+        node_ips: vec![address],
+        root: config.data_dir.join("agent/kubelet"),
+        logs: PathBuf::from("/var/log/pods"),
+        cluster_dns: vec![config.cluster_dns],
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: config.resolv_conf.clone(),
+        max_pods: config.kubelet.max_pods,
+        labels,
+        taints: config.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?,
+        port: 10250,
+        version: "v1.37.0+edgek1".to_owned(),
+    })
+}
+
+/// `key=value:Effect` or `key:Effect`.
+fn taint(text: &str) -> Result<Taint> {
+    let wrong = || anyhow::anyhow!("node-taint: {text:?} is not KEY=VALUE:EFFECT");
+    let (pair, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
+    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        return Err(wrong());
+    }
+    let (key, value) =
+        pair.split_once('=').map_or((pair, None), |(key, value)| (key, Some(value.to_owned())));
+    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+}
+
+/// The node's address, or loopback's when there is none: a node without a network still runs pods.
+pub(crate) async fn address(config: &ServerConfig) -> Result<IpAddr> {
+    if let Some(address) = config.node_ip {
+        return Ok(address);
+    }
+    let found = edgek_node_network::host::address().await.context("set --node-ip")?;
+    if found == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        warn!("no network interface has an address; pods run, but reach only this machine");
+    }
+    Ok(found)
+}
