@@ -182,15 +182,14 @@ fn holds(term: &NodeSelectorTerm, node: &Node) -> bool {
     let (expressions, fields) = (expressions.unwrap_or_default(), fields.unwrap_or_default());
     // A term without requirements matches nothing.
     !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|requirement| meets(requirement, label(&requirement.key)))
-        && fields.iter().all(|requirement| meets(requirement, field(&requirement.key)))
+        && expressions.iter().all(|requirement| meets(requirement, label(&requirement.key).as_ref()))
+        && fields.iter().all(|requirement| meets(requirement, field(&requirement.key).as_ref()))
 }
 
-fn meets(requirement: &NodeSelectorRequirement, found: Option<String>) -> bool {
+fn meets(requirement: &NodeSelectorRequirement, found: Option<&String>) -> bool {
     let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = || found.as_ref().is_some_and(|found| values.contains(found));
-    let numbers =
-        || -> Option<(i64, i64)> { Some((found.as_ref()?.parse().ok()?, values.first()?.parse().ok()?)) };
+    let listed = || found.is_some_and(|found| values.contains(found));
+    let numbers = || -> Option<(i64, i64)> { Some((found?.parse().ok()?, values.first()?.parse().ok()?)) };
     match requirement.operator.as_str() {
         "In" => listed(),
         "NotIn" => !listed(),
@@ -223,6 +222,7 @@ fn tolerates(node: &Node, spec: &PodSpec) -> Result<(), Rejected> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tests read better with documents in place")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -23,6 +23,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The node's own resolver configuration: `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+    /// The folder of static pods, if there is one.
+    pub static_pods: Option<PathBuf>,
     /// How many pods fit on the node.
     pub max_pods: u32,
     /// Labels to register the node with.

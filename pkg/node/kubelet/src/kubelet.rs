@@ -18,6 +18,7 @@ use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
 use crate::gc::ImageCollector;
+use crate::gc::ImageCollector;
 use crate::image::Images;
 use crate::node::facts::Facts;
 use crate::node::status::Allocatable;
@@ -57,7 +58,7 @@ impl Kubelet {
             runtime: runtime.clone(),
             collector: ImageCollector::start(scope, runtime.clone()),
         };
-        let node = Node::start(scope, parts);
+        let node = Node::start(scope, &parts);
         let objects = Objects::start(scope, client.clone());
         let context = Arc::new(Context {
             volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), Allocatable::of(&facts)),

@@ -58,7 +58,7 @@ pub struct Parts {
 impl Node {
     /// Registers the node and keeps its status and lease until the scope ends. The pod network must be there: the
     /// node is Ready as soon as the runtime answers.
-    pub fn start(scope: &Scope, parts: Parts) -> Self {
+    pub fn start(scope: &Scope, parts: &Parts) -> Self {
         let name = parts.config.node_name.clone();
         let query = ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() };
         let look = Arc::new(Notify::new());

@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use edgek_client::{Client, Delete, Error};
+use edgek_client::{Client, Delete, Error, Patch};
 use futures::StreamExt as _;
 use inotify::{Inotify, WatchMask};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 pub use manifest::parse;
+
+use crate::status::difference;
 
 /// Marks where a pod comes from: `file` or `api`.
 const SOURCE: &str = "kubernetes.io/config.source";
@@ -37,9 +39,9 @@ pub enum Change {
     End(String),
 }
 
-/// Whether a pod comes from the folder.
+/// Whether a pod comes from the folder. What the API has is never taken for one, whatever it says.
 pub fn is_static(pod: &Pod) -> bool {
-    annotation(pod, SOURCE) == Some("file")
+    pod.metadata.resource_version.is_none() && annotation(pod, SOURCE) == Some("file")
 }
 
 /// Whether a pod of the API only shows a static pod: nothing is to be run for it.
@@ -85,7 +87,7 @@ fn differences(old: &BTreeMap<String, Pod>, new: &BTreeMap<String, Pod>) -> Vec<
 }
 
 /// The pods of a folder by uid. Files that cannot be understood are named in the log and left out.
-fn read(folder: &Path, node: &str) -> BTreeMap<String, Pod> {
+pub fn read(folder: &Path, node: &str) -> BTreeMap<String, Pod> {
     let mut pods = BTreeMap::new();
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')) {
@@ -129,6 +131,22 @@ impl Mirrors {
             Ok(_) | Err(_) => {}
         }
         pods.create(&mirror(pod, node_uid)).await
+    }
+
+    /// Shows the status of a static pod in its mirror, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn show(&self, pod: &Pod, status: &PodStatus) -> Result<(), Error> {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        let node = self.client.cluster::<Node>().get(&node).await?;
+        let mirror = self.ensure(pod, node.metadata.uid.as_deref().unwrap_or_default()).await?;
+        let value = |status: &PodStatus| serde_json::to_value(status).map_err(Error::Decode);
+        let old = value(&mirror.status.unwrap_or_default())?;
+        let Some(change) = difference(&old, &value(status)?) else { return Ok(()) };
+        let (namespace, name) = place(pod);
+        let patch = Patch::Merge(json!({"metadata": {"uid": mirror.metadata.uid}, "status": change}));
+        self.client.namespaced::<Pod>(namespace).patch(name, "status", &patch).await.map(|_| ())
     }
 
     /// Removes the mirror of a static pod that has ended.

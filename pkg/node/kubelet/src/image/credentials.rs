@@ -35,7 +35,7 @@ pub fn matching(secrets: &[Secret], reference: &Reference) -> Vec<Credentials> {
             found.push((pattern, credentials));
         }
     }
-    found.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()));
+    found.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
     found.into_iter().map(|(_, credentials)| credentials).collect()
 }
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn secret(auths: serde_json::Value) -> Secret {
+    fn secret(auths: &serde_json::Value) -> Secret {
         let text = json!({ "auths": auths }).to_string();
         let encoded = base64::engine::general_purpose::STANDARD.encode(text);
         serde_json::from_value(json!({"data": {".dockerconfigjson": encoded}})).unwrap()
@@ -120,9 +120,9 @@ mod tests {
         let encoded = base64::engine::general_purpose::STANDARD.encode("hub:p:w");
         let secrets = [
             secret(
-                json!({"https://index.docker.io/v1/": {"auth": encoded}, "registry.example.com": basic("host")}),
+                &json!({"https://index.docker.io/v1/": {"auth": encoded}, "registry.example.com": basic("host")}),
             ),
-            secret(json!({"registry.example.com/team": basic("team"), "*.example.com": basic("any"),
+            secret(&json!({"registry.example.com/team": basic("team"), "*.example.com": basic("any"),
                 "registry.example.com:5000": basic("port")})),
         ];
         let check = |image: &str, expected: &[&str]| {

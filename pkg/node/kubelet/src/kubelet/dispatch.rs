@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope};
-use edgek_control_runtime::{Informer, Key};
+use edgek_control_runtime::Informer;
 use edgek_node_runtime::Event;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::warn;
 
 use super::adopt;
 use crate::context::Context;
 use crate::pod_task::{PodTask, Update};
 use crate::record::Records;
+use crate::static_pods::{self, Change, Mirrors};
+
+/// Changes of the folder that wait.
+const STATIC_CHANGES: usize = 16;
 
 /// A pod's task as the dispatcher knows it.
 struct Entry {
@@ -35,7 +39,8 @@ pub(super) struct Dispatcher {
 /// What the informer told since the dispatcher last looked.
 #[derive(Default)]
 struct Inbox {
-    changed: Mutex<Vec<(Key, Option<Pod>, Option<Pod>)>>,
+    /// As it was and as it is.
+    changed: Mutex<Vec<(Option<Pod>, Option<Pod>)>>,
     filled: Notify,
 }
 
@@ -52,19 +57,54 @@ impl Dispatcher {
         pods.on_change(move |change| {
             let old = change.old.and_then(|item| item.decode());
             let new = change.new.and_then(|item| item.decode());
-            filler.changed.lock().push((change.key(), old, new));
+            filler.changed.lock().push((old, new));
             filler.filled.notify_one();
         });
         self.take(&inbox);
+        let mut statics = self.follow_static_pods();
         self.adopt().await;
         loop {
             tokio::select! {
                 () = inbox.filled.notified() => self.take(&inbox),
+                Some(change) = statics.recv() => self.take_static(change),
                 event = events.next() => match event {
                     Some(Event::Container { pod_uid, .. }) => self.wake(&pod_uid),
                     Some(Event::Resync) => self.entries.values().for_each(|entry| entry.wake.notify_one()),
                     None => return,
                 },
+            }
+        }
+    }
+
+    /// Takes in the static pods there are, before anything is adopted, and follows their folder.
+    fn follow_static_pods(&mut self) -> mpsc::Receiver<Change> {
+        let (sender, changes) = mpsc::channel(STATIC_CHANGES);
+        let config = self.context.config.clone();
+        let Some(folder) = config.static_pods.clone() else { return changes };
+        for pod in static_pods::read(&folder, &config.node_name).into_values() {
+            self.take_static(Change::Run(Box::new(pod)));
+        }
+        self.scope.spawn("static pods", async move {
+            if let Err(error) = static_pods::follow(folder, config.node_name.clone(), sender).await {
+                warn!(%error, "static pods are not followed");
+            }
+        });
+        changes
+    }
+
+    fn take_static(&mut self, change: Change) {
+        match change {
+            Change::Run(pod) => self.update(pod.metadata.uid.clone().unwrap_or_default(), Arc::from(pod)),
+            Change::End(uid) => {
+                let Some(entry) = self.entries.remove(&uid) else { return };
+                let pod = entry.updates.borrow().pod.clone();
+                entry.updates.send_replace(Update { pod: pod.clone(), gone: true });
+                let mirrors = Mirrors::new(self.context.client.clone());
+                self.scope.spawn("mirror", async move {
+                    if let Err(error) = mirrors.remove(&pod).await {
+                        warn!(%error, "the mirror of a static pod that ended is not removed");
+                    }
+                });
             }
         }
     }
@@ -92,7 +132,10 @@ impl Dispatcher {
 
     fn take(&mut self, inbox: &Inbox) {
         let changes = std::mem::take(&mut *inbox.changed.lock());
-        for (_, old, new) in changes {
+        // A mirror only shows what runs anyway.
+        let run_here = |pod: &Pod| !static_pods::is_mirror(pod);
+        for (old, new) in changes {
+            let (old, new) = (old.filter(run_here), new.filter(run_here));
             let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
             let replaced = match (&old, &new) {
                 (Some(old), Some(new)) => uid(old) != uid(new),
