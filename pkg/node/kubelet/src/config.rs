@@ -23,8 +23,6 @@ pub struct Config {
     pub cluster_domain: String,
     /// The node's own resolver configuration: `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
-    /// The folder of static pods, if there is one.
-    pub static_pods: Option<PathBuf>,
     /// How many pods fit on the node.
     pub max_pods: u32,
     /// Labels to register the node with.
@@ -41,6 +39,11 @@ impl Config {
     /// The folder of a pod's files.
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid)
+    }
+
+    /// The folder of static pods' manifests: `pod-manifests` beside the folder of pods' files.
+    pub fn static_pods(&self) -> PathBuf {
+        self.root.parent().unwrap_or(&self.root).join("pod-manifests")
     }
 
     /// The folder of a container's logs; the file is `<attempt>.log`.

@@ -18,7 +18,6 @@ use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
 use crate::gc::ImageCollector;
-use crate::gc::ImageCollector;
 use crate::image::Images;
 use crate::node::facts::Facts;
 use crate::node::status::Allocatable;

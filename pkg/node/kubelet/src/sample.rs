@@ -54,7 +54,6 @@ pub(crate) fn config(root: &std::path::Path) -> crate::config::Config {
         cluster_dns: vec!["10.43.0.10".parse().unwrap()],
         cluster_domain: "cluster.local".to_owned(),
         resolv_conf: root.join("resolv.conf"),
-        static_pods: None,
         max_pods: 110,
         labels: Default::default(),
         taints: Vec::new(),

@@ -80,7 +80,11 @@ impl Dispatcher {
     fn follow_static_pods(&mut self) -> mpsc::Receiver<Change> {
         let (sender, changes) = mpsc::channel(STATIC_CHANGES);
         let config = self.context.config.clone();
-        let Some(folder) = config.static_pods.clone() else { return changes };
+        let folder = config.static_pods();
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            warn!(folder = %folder.display(), %error, "there are no static pods");
+            return changes;
+        }
         for pod in static_pods::read(&folder, &config.node_name).into_values() {
             self.take_static(Change::Run(Box::new(pod)));
         }

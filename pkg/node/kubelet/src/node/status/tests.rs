@@ -9,7 +9,6 @@ fn config() -> Config {
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
-        static_pods: None,
         max_pods: 110,
         labels: [("disk".to_owned(), "ssd".to_owned())].into(),
         taints: Vec::new(),
