@@ -264,7 +264,10 @@ impl PodTask {
     async fn set_up(&mut self) -> Result<(), String> {
         self.send_status().await?;
         match sandbox::set_up(&self.context, &self.pod).await {
-            Ok(sandbox) => self.sandbox = Some(sandbox),
+            Ok(sandbox) => {
+                self.sandbox = Some(sandbox);
+                self.context.volumes.follow(&self.scope, &self.pod);
+            }
             Err(error) => {
                 let message = match &error {
                     sandbox::Error::Volume(_) => error.to_string(),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::spdy::{self, Outgoing};
-use super::websocket::{Socket, on_channel, payload};
+use super::websocket::{self, Socket, on_channel, payload};
 
 /// Which protocol version a WebSocket client speaks.
 pub(super) const WEBSOCKET_PROTOCOLS: [&str; 4] =
@@ -132,7 +132,7 @@ where
         let status = exit_status(exit).await.to_string();
         // The client may be gone; then nobody needs the status.
         let _ = out.send(on_channel(ERROR, status.as_bytes())).await;
-        let _ = out.close().await;
+        let _ = out.send(websocket::normal_closure()).await;
     };
     tokio::pin!(incoming, outgoing);
     tokio::select! {

@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 /// The longest message that is accepted.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -74,6 +76,11 @@ pub(super) fn on_channel(channel: u8, data: &[u8]) -> Message {
     Message::Binary(message.freeze())
 }
 
+/// The message that ends a connection on which all went well; clients take any other end for a failure.
+pub(super) fn normal_closure() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
+}
+
 /// The bytes of a message; `None` for those that carry none. Text counts as its bytes.
 pub(super) fn payload(message: Message) -> Option<Bytes> {
     match message {
@@ -115,7 +122,7 @@ where
                 out.send(Message::Binary(buffer.split().freeze())).await.map_err(io::Error::other)?;
                 buffer.reserve(32 << 10);
             }
-            out.close().await.map_err(io::Error::other)
+            out.send(normal_closure()).await.map_err(io::Error::other)
         };
         tokio::pin!(incoming, outgoing);
         tokio::select! {
