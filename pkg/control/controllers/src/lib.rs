@@ -7,8 +7,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod deployment;
+mod discovery;
 mod expectations;
 mod informers;
+mod namespace;
 mod object;
 mod replica_set;
 mod root_ca;
@@ -50,4 +52,5 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     root_ca::start(&start, client("root-ca-cert-publisher"), config.root_ca);
     replica_set::start(&start, client("replicaset-controller"));
     deployment::start(&start, client("deployment-controller"));
+    namespace::start(&start, client("namespace-controller"));
 }

@@ -83,11 +83,16 @@ pub(crate) struct Ownership {
 impl Ownership {
     /// What an informer's item says.
     pub(crate) fn of(item: &Item) -> Self {
+        Self::parse(&item.bytes)
+    }
+
+    /// What an object in JSON says; nothing when it is none.
+    pub(crate) fn parse(object: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Object {
             metadata: Ownership,
         }
-        item.decode::<Object>().map(|object| object.metadata).unwrap_or_default()
+        serde_json::from_slice::<Object>(object).map(|object| object.metadata).unwrap_or_default()
     }
 
     /// The owner that manages the object, if it is of this kind.
