@@ -3,6 +3,9 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+/// What other people's crates may say unless the filter names them.
+const QUIET: &str = "nlink=error";
+
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -20,7 +23,9 @@ pub enum Format {
 /// # Errors
 /// The text names the part of `filter` that is wrong.
 pub fn init(format: Format, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log level {filter:?}: {error}"))?;
+    // The netlink library warns of answers that its callers expect, such as that a device is already gone.
+    let directives = format!("{QUIET},{filter}");
+    let filter = EnvFilter::try_new(directives).map_err(|error| format!("log level {filter:?}: {error}"))?;
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let done = match format {
