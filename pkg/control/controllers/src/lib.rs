@@ -9,6 +9,7 @@
 mod deployment;
 mod discovery;
 mod expectations;
+mod garbage;
 mod informers;
 mod namespace;
 mod object;
@@ -53,4 +54,5 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     replica_set::start(&start, client("replicaset-controller"));
     deployment::start(&start, client("deployment-controller"));
     namespace::start(&start, client("namespace-controller"));
+    garbage::start(&start, client("generic-garbage-collector"));
 }

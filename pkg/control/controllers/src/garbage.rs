@@ -1,0 +1,246 @@
+//! The garbage collector: objects whose owners are all gone are deleted, and the finalizers `orphan` and
+//! `foregroundDeletion` do what they promise (upstream: `garbagecollector/garbagecollector.go`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgek_base_lifecycle::{Backoff, Scope};
+use edgek_client::{Client, Delete, Error, ListQuery, Patch, Propagation, ResourceRef};
+use edgek_control_runtime::{Change, Informer, Key, Next, Queue, run};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use crate::object::Ownership;
+use crate::{Start, discovery};
+
+const WORKERS: usize = 5;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+#[derive(Clone)]
+struct Collector {
+    client: Client,
+    graph: Arc<Mutex<Graph>>,
+    /// The uids of objects to look at.
+    queue: Queue<String>,
+    resources: Arc<Vec<ResourceRef>>,
+}
+
+/// Who owns whom.
+#[derive(Default)]
+struct Graph {
+    objects: HashMap<String, Object>,
+    /// The dependents of an owner, which need not be there.
+    dependents: HashMap<String, BTreeSet<String>>,
+}
+
+#[derive(Clone)]
+struct Object {
+    resource: ResourceRef,
+    key: Key,
+    revision: String,
+    ownership: Ownership,
+}
+
+/// Starts the collector as soon as the server tells its resources.
+pub(crate) fn start(start: &Start<'_>, client: Client) {
+    let scope = start.scope.clone();
+    start.scope.spawn("garbage collector", async move {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        let resources = loop {
+            match discovery::resources(&client, &["list", "watch", "delete"]).await {
+                Ok(resources) => break resources,
+                Err(error) => warn!(%error, "discovery failed; it will be tried again"),
+            }
+            backoff.wait().await;
+        };
+        collect(&scope, client, resources).await;
+    });
+}
+
+async fn collect(scope: &Scope, client: Client, resources: Vec<ResourceRef>) {
+    let resources = Arc::new(resources);
+    let collector =
+        Collector { client, graph: Arc::default(), queue: Queue::new(), resources: resources.clone() };
+    let mut informers = Vec::new();
+    // Events are many, and nobody's dependents.
+    for resource in resources.iter().filter(|resource| resource.plural != "events") {
+        let objects = collector.client.untyped(resource.clone(), None);
+        let informer = Informer::<Value>::start(scope, objects, ListQuery::default());
+        let (this, resource) = (collector.clone(), resource.clone());
+        informer.on_change(move |change| this.changed(&resource, change));
+        informers.push(informer);
+    }
+    for informer in &informers {
+        informer.synced().await;
+    }
+    let queue = collector.queue.clone();
+    run(scope, "generic-garbage-collector", &queue, WORKERS, move |uid: String| {
+        let this = collector.clone();
+        async move { this.reconcile(&uid).await.map(|()| Next::Wait) }
+    });
+}
+
+impl Graph {
+    fn insert(&mut self, uid: &str, object: Object) {
+        self.remove(uid);
+        for owner in &object.ownership.owner_references {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.to_owned());
+        }
+        self.objects.insert(uid.to_owned(), object);
+    }
+
+    fn remove(&mut self, uid: &str) -> Option<Object> {
+        let object = self.objects.remove(uid)?;
+        for owner in &object.ownership.owner_references {
+            if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
+                dependents.remove(uid);
+                if dependents.is_empty() {
+                    self.dependents.remove(&owner.uid);
+                }
+            }
+        }
+        Some(object)
+    }
+
+    fn dependents(&self, uid: &str) -> Vec<(String, Object)> {
+        let uids = self.dependents.get(uid).into_iter().flatten();
+        uids.filter_map(|uid| Some((uid.clone(), self.objects.get(uid)?.clone()))).collect()
+    }
+}
+
+impl Object {
+    fn has(&self, finalizer: &str) -> bool {
+        self.ownership.finalizers.iter().any(|present| present == finalizer)
+    }
+
+    fn waits_for_dependents(&self) -> bool {
+        self.ownership.deletion_timestamp.is_some() && self.has(FOREGROUND)
+    }
+
+    fn without_owners(&self, gone: &[&str]) -> Patch {
+        let owners = &self.ownership.owner_references;
+        let rest: Vec<_> = owners.iter().filter(|owner| !gone.contains(&owner.uid.as_str())).collect();
+        Patch::Merge(json!({"metadata": {"resourceVersion": self.revision, "ownerReferences": rest}}))
+    }
+}
+
+impl Collector {
+    fn changed(&self, resource: &ResourceRef, change: Change<'_>) {
+        let mut graph = self.graph.lock();
+        if let Some(old) = change.old.filter(|old| change.new.is_none_or(|new| new.uid != old.uid)) {
+            let gone = graph.remove(&old.uid);
+            let owners = gone.map(|object| object.ownership.owner_references).unwrap_or_default();
+            owners.into_iter().for_each(|owner| self.queue.add(owner.uid));
+            graph.dependents.get(&old.uid).into_iter().flatten().for_each(|uid| self.queue.add(uid.clone()));
+        }
+        let Some(new) = change.new else { return };
+        let ownership = Ownership::of(new);
+        if !ownership.owner_references.is_empty() || ownership.deletion_timestamp.is_some() {
+            self.queue.add(new.uid.clone());
+        }
+        let (key, revision) = (new.key.clone(), new.resource_version.clone());
+        graph.insert(&new.uid, Object { resource: resource.clone(), key, revision, ownership });
+    }
+
+    async fn reconcile(&self, uid: &str) -> Result<(), Error> {
+        let Some(object) = self.graph.lock().objects.get(uid).cloned() else { return Ok(()) };
+        if object.ownership.deletion_timestamp.is_some() {
+            return self.finish(uid, &object).await;
+        }
+        let (mut lost, mut waiting, mut kept) = (Vec::new(), Vec::new(), false);
+        for owner in &object.ownership.owner_references {
+            let known = self.graph.lock().objects.get(&owner.uid).map(Object::waits_for_dependents);
+            match known {
+                Some(true) => waiting.push(&*owner.uid),
+                Some(false) => kept = true,
+                None if self.exists(&object, owner).await? => kept = true,
+                None => lost.push(&*owner.uid),
+            }
+        }
+        if lost.is_empty() && waiting.is_empty() {
+            return Ok(());
+        }
+        let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
+        if kept {
+            lost.extend(waiting);
+            return tolerate(
+                objects.patch(&object.key.name, "", &object.without_owners(&lost)).await.map(|_| ()),
+            );
+        }
+        let has_dependents = !self.graph.lock().dependents(uid).is_empty();
+        let propagation = match () {
+            () if object.has(ORPHAN) => Propagation::Orphan,
+            () if object.has(FOREGROUND) || (!waiting.is_empty() && has_dependents) => {
+                Propagation::Foreground
+            }
+            () => Propagation::Background,
+        };
+        let options =
+            Delete { propagation: Some(propagation), uid: Some(uid.to_owned()), ..Delete::default() };
+        tolerate(objects.delete(&object.key.name, &options).await)
+    }
+
+    /// Asks the server for an owner that the graph does not show. One of an unknown kind is left alone.
+    async fn exists(&self, dependent: &Object, owner: &OwnerReference) -> Result<bool, Error> {
+        let (group, _) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+        let same = |resource: &&ResourceRef| resource.group == group && resource.kind == owner.kind;
+        let Some(resource) = self.resources.iter().find(same) else { return Ok(true) };
+        if resource.namespaced && dependent.key.namespace.is_empty() {
+            return Ok(true);
+        }
+        let namespace = resource.namespaced.then_some(dependent.key.namespace.as_str());
+        match self.client.untyped(resource.clone(), namespace).get(&owner.name).await {
+            Ok(found) => Ok(found["metadata"]["uid"] == *owner.uid),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what an ending object's finalizers promise.
+    async fn finish(&self, uid: &str, object: &Object) -> Result<(), Error> {
+        let dependents = self.graph.lock().dependents(uid);
+        if object.has(ORPHAN) {
+            for (_, dependent) in &dependents {
+                let of_kind = self.client.untyped(dependent.resource.clone(), Some(&dependent.key.namespace));
+                match of_kind.patch(&dependent.key.name, "", &dependent.without_owners(&[uid])).await {
+                    Err(error) if !error.is_not_found() => return Err(error),
+                    _ => {}
+                }
+            }
+            return self.release(object, ORPHAN).await;
+        }
+        if !object.has(FOREGROUND) {
+            return Ok(());
+        }
+        let blocks = |dependent: &Object| {
+            let mut owners = dependent.ownership.owner_references.iter();
+            owners.any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+        };
+        if !dependents.iter().any(|(_, dependent)| blocks(dependent)) {
+            return self.release(object, FOREGROUND).await;
+        }
+        dependents.into_iter().for_each(|(uid, _)| self.queue.add(uid));
+        Ok(())
+    }
+
+    async fn release(&self, object: &Object, finalizer: &str) -> Result<(), Error> {
+        let present = &object.ownership.finalizers;
+        let rest: Vec<_> = present.iter().filter(|present| *present != finalizer).collect();
+        let patch =
+            Patch::Merge(json!({"metadata": {"resourceVersion": object.revision, "finalizers": rest}}));
+        let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
+        tolerate(objects.patch(&object.key.name, "", &patch).await.map(|_| ()))
+    }
+}
+
+/// What is gone needs nothing more.
+fn tolerate(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
