@@ -11,6 +11,7 @@ use edgek_node_runtime::{Container as Run, Runtime};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::image::Images;
+use crate::node::Node;
 use crate::node::status::Allocatable;
 use crate::objects::Objects;
 use crate::volume::Volumes;
@@ -25,6 +26,8 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// Gives pods their network.
     pub network: Arc<dyn Network>,
+    /// The node's object.
+    pub node: Node,
     /// Config maps, secrets and services.
     pub objects: Objects,
     /// Brings images to the node.

@@ -65,6 +65,7 @@ impl Kubelet {
             objects,
             recorder: Recorder::start(scope, client.clone(), "kubelet", &config.node_name),
             cgroups,
+            node: node.clone(),
             allocatable: Allocatable::of(&facts),
             memory: facts.memory,
             config,

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::admit::admit;
 use crate::config::{MESSAGE_LIMIT, read_tail};
 use crate::context::Context;
 use crate::events::{PodEvents, full_name};
@@ -48,6 +49,9 @@ enum Done {
     Stopped,
 }
 
+/// What was done, with the name of the container.
+type Work = (String, Done);
+
 /// One pod on this node.
 pub struct PodTask {
     context: Arc<Context>,
@@ -70,7 +74,7 @@ pub struct PodTask {
     retries: BTreeMap<String, Instant>,
     /// Names of containers that are being started, and ids of those that are being stopped.
     busy: BTreeSet<String>,
-    work: (mpsc::Sender<(String, Done)>, mpsc::Receiver<(String, Done)>),
+    work: (mpsc::Sender<Work>, mpsc::Receiver<Work>),
     restarts: RestartBackoff,
     trouble: Backoff,
     sandbox: Option<Sandbox>,
@@ -145,6 +149,7 @@ impl PodTask {
             self.finish().await?;
             return Ok(None);
         }
+        self.admit();
         self.check_deadline();
         if let Ending::Failed(..) = self.ending {
             self.stop_all(self.grace()).await;
@@ -231,8 +236,7 @@ impl PodTask {
     }
 
     fn is_final(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+        has_ended(&self.pod)
     }
 
     /// The pod has ended by itself: what it shared is given back, its containers' logs stay until it is deleted.
@@ -243,6 +247,28 @@ impl PodTask {
         }
         self.observe().await?;
         self.send_status().await
+    }
+
+    /// Refuses a new pod that does not fit beside those that are here already or came before it.
+    fn admit(&mut self) {
+        let is_new = self.sandbox.is_none() && self.runs.is_empty() && !was_started(&self.pod);
+        if !is_new || self.ending != Ending::No {
+            return;
+        }
+        // A node that is not known yet has no pods bound to it by the scheduler.
+        let Some(node) = self.context.node.object() else { return };
+        let age = |pod: &Pod| (pod.metadata.creation_timestamp.clone(), pod.metadata.uid.clone());
+        let records = self.records.all();
+        let others = records.iter().map(|record| &*record.pod).filter(|other| {
+            other.metadata.uid != self.pod.metadata.uid
+                && !has_ended(other)
+                && (was_started(other) || age(other) < age(&self.pod))
+        });
+        if let Err(rejected) = admit(&node, &others.collect::<Vec<_>>(), &self.pod) {
+            self.events.warning(&rejected.reason, &*rejected.message);
+            let message = format!("Pod was rejected: {}", rejected.message);
+            self.ending = Ending::Failed(rejected.reason, message);
+        }
     }
 
     fn check_deadline(&mut self) {
@@ -266,7 +292,7 @@ impl PodTask {
         match sandbox::set_up(&self.context, &self.pod).await {
             Ok(sandbox) => {
                 self.sandbox = Some(sandbox);
-                self.context.volumes.follow(&self.scope, &self.pod);
+                self.context.volumes.follow(&self.scope, &self.updates);
             }
             Err(error) => {
                 let message = match &error {
@@ -448,7 +474,7 @@ impl PodTask {
             _ = self.updates.changed() => {}
             () = self.wake.notified() => {}
             () = timer => {}
-            Some(report) = self.reports.1.recv() => self.take_report(report),
+            Some(report) = self.reports.1.recv() => self.take_report(&report),
             Some(id) = self.running.1.recv() => self.take_running(&id),
             Some((name, done)) = self.work.1.recv() => self.take_done(&name, done),
         }
@@ -498,7 +524,7 @@ impl PodTask {
         }
     }
 
-    fn take_report(&mut self, report: Report) {
+    fn take_report(&mut self, report: &Report) {
         if let Verdict::Attempt(text) = &report.verdict {
             self.events.container_warning(&report.container, "Unhealthy", text.clone());
             return;
@@ -516,6 +542,17 @@ impl PodTask {
 /// A container of the pod by its name.
 fn container_of<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
+}
+
+/// Whether the pod's phase is final.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a kubelet has begun with the pod.
+fn was_started(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
 fn revision(pod: &Pod) -> u64 {

@@ -173,7 +173,7 @@ mod tests {
         };
         check(&[json!({})], "BestEffort", "/kubepods/besteffort/podu");
         check(&[json!({"requests": {"cpu": "0"}})], "BestEffort", "/kubepods/besteffort/podu");
-        check(&[limits.clone()], "Guaranteed", "/kubepods/podu");
+        check(std::slice::from_ref(&limits), "Guaranteed", "/kubepods/podu");
         check(&[equal], "Guaranteed", "/kubepods/podu");
         check(&[less], "Burstable", "/kubepods/burstable/podu");
         check(&[limits, json!({})], "Burstable", "/kubepods/burstable/podu");
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn who_asks_for_more_memory_is_killed_later() {
         let check = |resources: serde_json::Value, expected: i32| {
-            let pod = pod(&[resources.clone()]);
+            let pod = pod(std::slice::from_ref(&resources));
             let spec = pod.spec.as_ref().unwrap();
             assert_eq!(oom_score_adj(spec, &spec.containers[0], 4 << 30), expected, "{resources}");
         };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgek_base_lifecycle::Scope;
+use edgek_base_lifecycle::{Scope, sleep};
 use edgek_client::{Api, Client, ListQuery};
 use edgek_control_runtime::Informer;
 use edgek_node_runtime::{Mount, MountSource, Propagation};
@@ -22,13 +22,14 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EmptyDirVolumeSource, HostPathVolumeSource, Pod, Secret, Volume, VolumeMount,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::config::Config;
 use crate::env::expand;
 use crate::node::status::Allocatable;
 use crate::objects::Objects;
+use crate::pod_task::Update;
 use atomic::Payload;
 use payload::{DEFAULT_MODE, Gatherer, Selection};
 
@@ -170,9 +171,10 @@ impl Volumes {
     }
 
     /// Keeps the files of a pod's volumes true until the scope ends: when a config map or secret changes, and when a
-    /// token is to be renewed. Changes of the pod itself are the caller's to bring, by [`Self::mount`].
-    pub fn follow(&self, scope: &Scope, pod: &Arc<Pod>) {
-        let (config_maps, secrets) = references(pod);
+    /// token is to be renewed, and when labels or annotations of the pod change.
+    pub fn follow(&self, scope: &Scope, updates: &watch::Receiver<Update>) {
+        let pod = updates.borrow().pod.clone();
+        let (config_maps, secrets) = references(&pod);
         let changed = Arc::new(Notify::new());
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         for name in config_maps {
@@ -181,21 +183,36 @@ impl Volumes {
         for name in secrets {
             notify_of::<Secret>(scope, self.client.namespaced(namespace), &name, &changed);
         }
-        scope.spawn("volumes", self.clone().keep_fresh(pod.clone(), changed));
+        scope.spawn("volumes", self.clone().keep_fresh(updates.clone(), changed));
     }
 
-    async fn keep_fresh(self, pod: Arc<Pod>, changed: Arc<Notify>) {
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    async fn keep_fresh(self, mut updates: watch::Receiver<Update>, changed: Arc<Notify>) {
+        let mut pod = updates.borrow_and_update().pod.clone();
         loop {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             let renew = self.gatherer.renew_at(uid).map(|at| at.duration_since(Timestamp::now()));
             let pause = renew.map(|left| Duration::try_from(left).unwrap_or_default().max(RETRY));
-            match pause {
-                // Either way the volumes are looked at again.
-                Some(pause) => drop(tokio::time::timeout(pause, changed.notified()).await),
-                None => changed.notified().await,
+            let due = async {
+                match pause {
+                    Some(pause) => sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = changed.notified() => {}
+                Ok(()) = updates.changed() => {
+                    let new = updates.borrow_and_update().pod.clone();
+                    let same = new.metadata.labels == pod.metadata.labels
+                        && new.metadata.annotations == pod.metadata.annotations;
+                    pod = new;
+                    if same {
+                        continue;
+                    }
+                }
             }
             if let Err(error) = self.mount(&pod).await {
-                warn!(pod = uid, %error, "refreshing volumes failed");
+                warn!(pod = pod.metadata.name, %error, "refreshing volumes failed");
             }
         }
     }

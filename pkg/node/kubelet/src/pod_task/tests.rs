@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cgroup::Cgroups;
 use crate::image::Images;
+use crate::node::facts::Facts;
 use crate::node::status::Allocatable;
+use crate::node::{Node, Parts};
 use crate::objects::Objects;
 use crate::sample;
 use crate::volume::Volumes;
@@ -189,12 +191,20 @@ fn context(
     let config = Arc::new(sample::config(root));
     let objects = Objects::start(scope, client.clone());
     let allocatable = Allocatable { cpu_milli: 2000, memory: 1 << 30, storage: 1 << 30 };
+    let parts = Parts {
+        config: config.clone(),
+        facts: Arc::new(Facts::read(root)),
+        client: client.clone(),
+        runtime: runtime.clone(),
+        collector: Arc::default(),
+    };
     Arc::new(Context {
         images: Images::new(runtime.clone(), objects.clone()),
         volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
         objects,
         cgroups: Cgroups::open(&root.join("cgroup")),
         recorder: Recorder::start(scope, client.clone(), "kubelet", "edge"),
+        node: Node::start(scope, &parts),
         allocatable,
         memory: 1 << 30,
         config,

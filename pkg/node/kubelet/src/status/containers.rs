@@ -34,7 +34,7 @@ fn status(
     let waiting = view.waiting.get(&container.name).filter(|_| !run.state.is_running());
     let (state, last) = match waiting {
         Some(wait) => (waiting_state(&wait.reason, &wait.message), Some(state_of(run))),
-        None => (state_of(run), view.previous(&container.name).map(|run| state_of(run))),
+        None => (state_of(run), view.previous(&container.name).map(state_of)),
     };
     let running = run.state.is_running();
     let init = is_init(view, container);
