@@ -37,6 +37,9 @@ pub(crate) fn command() -> Command {
                 .subcommand(Command::new("supervise").hide(true)),
         )
         .subcommand(with_settings(Command::new("check").about("Check whether this machine can run edgek")))
+        .subcommand(with_settings(
+            Command::new("uninstall").about("End all pods and take every trace of edgek off this machine"),
+        ))
         .subcommand(passthrough("kubectl", "Run the bundled kubectl against this cluster"))
         .subcommand(passthrough("ctr", "Run the bundled ctr against this node's containerd"))
         .subcommand(

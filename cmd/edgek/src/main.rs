@@ -16,6 +16,7 @@ mod server;
 mod service;
 mod sources;
 mod tools;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
             _ => unreachable!("clap requires a subcommand"),
         },
         Some(("service", service)) => service::command(service),
+        Some(("uninstall", flags)) => uninstall::run(flags),
         Some(("check", flags)) => check::run(flags),
         Some(("kubectl", arguments)) => tools::run(tools::Tool::Kubectl, &cli::rest(arguments)),
         Some(("ctr", arguments)) => tools::run(tools::Tool::Ctr, &cli::rest(arguments)),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::ArgMatches;
+use edgek_base_config::ServerConfig;
 use edgek_base_lifecycle::Backoff;
 use edgek_base_sys::files::create_dir_private;
 use nix::fcntl::{Flock, FlockArg};
@@ -104,12 +105,30 @@ fn open_log(path: &Path) -> Result<OwnedFd> {
     Ok(file.with_context(|| format!("opening {}", path.display()))?.into())
 }
 
+/// Stops a background server of this configuration, if there is one.
+pub(crate) fn stop_quietly(config: &ServerConfig) -> Result<()> {
+    if !config.run_dir.exists() {
+        return Ok(());
+    }
+    let lock = LockFile { path: config.run_dir.join("service.lock") };
+    match lock.holder()? {
+        Some(pid) => terminate(&lock, pid),
+        None => Ok(()),
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "the answer to whoever typed the command")]
 fn stop(lock: &LockFile) -> Result<(), Failure> {
     let Some(pid) = lock.holder()? else {
         println!("edgek does not run");
         return Ok(());
     };
+    terminate(lock, pid)?;
+    println!("edgek has stopped; pods go on running");
+    Ok(())
+}
+
+fn terminate(lock: &LockFile, pid: Pid) -> Result<()> {
     kill(pid, Signal::SIGTERM).with_context(|| format!("stopping process {pid}"))?;
     runtime()?.block_on(async {
         let gone = tokio::task::spawn_blocking({
@@ -122,9 +141,7 @@ fn stop(lock: &LockFile) -> Result<(), Failure> {
             format!("process {pid} did not end within {} s; see {LOG}", STOP.as_secs())
         })???;
         anyhow::Ok(())
-    })?;
-    println!("edgek has stopped; pods go on running");
-    Ok(())
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to whoever typed the command")]

@@ -1,3 +1,5 @@
+//! Tests of `convert`.
+
 use serde_json::json;
 
 use super::*;

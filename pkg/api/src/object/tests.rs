@@ -1,3 +1,5 @@
+//! Tests of `object`.
+
 use super::*;
 use crate::resource::Catalog;
 

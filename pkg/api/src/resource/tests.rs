@@ -1,3 +1,5 @@
+//! Tests of `resource`.
+
 use super::*;
 
 #[test]

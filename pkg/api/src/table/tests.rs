@@ -1,3 +1,5 @@
+//! Tests of `table`.
+
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best as values")]
 
 use std::time::Duration;

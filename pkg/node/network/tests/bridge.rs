@@ -13,7 +13,9 @@ use edgek_node_network::{BridgeNetwork, Config, Error, HostPort, Network, PodNet
 fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Config) -> F + Send + 'static) {
     let host = std::thread::Builder::new().name("host".into()).spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        assert!(std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success()
+        );
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
             bridge: "edgek0".into(),

@@ -1,3 +1,5 @@
+//! Tests of `json`.
+
 use serde_json::json;
 
 use super::*;

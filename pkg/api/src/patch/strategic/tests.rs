@@ -1,3 +1,5 @@
+//! Tests of `strategic`.
+
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best as values")]
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Tests of `label`.
+
 use serde_json::json;
 
 use super::*;
