@@ -67,6 +67,10 @@ pub fn plan(view: &View<'_>, backoff: &RestartBackoff) -> Plan {
         plan.end = Some(end);
         return plan;
     }
+    // Ephemeral containers wait for nothing and never start again.
+    let ephemeral = view.spec.ephemeral_containers.iter().flatten().map(|container| &container.name);
+    let new = ephemeral.filter(|name| view.newest(name).is_none());
+    plan.start.extend(new.map(|name| Start { name: name.clone(), attempt: 0, after: None }));
     let initialized = view.is_initialized();
     for container in view.init_containers() {
         if initialized && !is_sidecar(container) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use edgek_base_lifecycle::{Backoff, Scope, sleep};
 use edgek_node_runtime::{Container as Run, ContainerId};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
@@ -29,7 +29,7 @@ use crate::sandbox::{self, Sandbox};
 use crate::start::{Started, Starter};
 use crate::status::{self, Ending};
 use crate::stop::Stopper;
-use crate::view::{Health, View, Waiting};
+use crate::view::{Health, View, Waiting, ephemeral_containers};
 
 /// Probe reports that wait for the task.
 const REPORTS: usize = 16;
@@ -342,10 +342,21 @@ impl PodTask {
         plan.back_off.iter().map(|back_off| back_off.left).min()
     }
 
+    /// A container to be made, of any kind.
+    fn container(&self, name: &str) -> Option<Container> {
+        let ephemeral = || ephemeral_containers(&self.spec).into_iter().find(|c| c.name == name);
+        container_of(&self.spec, name).cloned().or_else(ephemeral)
+    }
+
+    /// The run whose processes an ephemeral container sees.
+    fn target_of(&self, name: &str) -> Option<ContainerId> {
+        let mut ephemeral = self.spec.ephemeral_containers.iter().flatten();
+        let target = ephemeral.find(|c| c.name == name)?.target_container_name.clone()?;
+        self.runs.iter().find(|run| run.name == target && run.state.is_running()).map(|run| run.id.clone())
+    }
+
     fn start(&mut self, start: Start) {
-        let (Some(sandbox), Some(container)) =
-            (self.sandbox.clone(), container_of(&self.spec, &start.name).cloned())
-        else {
+        let (Some(sandbox), Some(container)) = (self.sandbox.clone(), self.container(&start.name)) else {
             return;
         };
         self.retries.remove(&start.name);
@@ -353,6 +364,7 @@ impl PodTask {
             context: self.context.clone(),
             pod: self.pod.clone(),
             sandbox,
+            target: self.target_of(&start.name),
             events: self.events.clone(),
             scope: self.scope.clone(),
             running: self.running.0.clone(),
@@ -540,7 +552,7 @@ impl PodTask {
 }
 
 /// A container of the pod by its name.
-fn container_of<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Container> {
+fn container_of<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
 }
 

@@ -30,6 +30,8 @@ pub struct Starter {
     pub pod: Arc<Pod>,
     /// Its sandbox.
     pub sandbox: Sandbox,
+    /// The container whose processes it sees, for an ephemeral one.
+    pub target: Option<ContainerId>,
     /// Events about the pod.
     pub events: PodEvents,
     /// Cancelled when the pod is to end: nothing new begins then.
@@ -123,7 +125,7 @@ impl Starter {
             env,
             volumes,
             network: self.sandbox.network(),
-            target: None,
+            target: self.target.clone(),
             memory_capacity: context.memory,
         });
         let spec = spec.map_err(|error| config_error(error.to_string()))?;

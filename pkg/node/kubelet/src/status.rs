@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::plan::{End, outcome};
 use crate::resources::Qos;
 use crate::restart::restarts_after;
-use crate::view::{View, exit_code};
+use crate::view::{View, ephemeral_containers, exit_code};
 
 /// What the status tells beyond the containers.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +57,12 @@ pub fn build(view: &View<'_>, node: &Node<'_>) -> PodStatus {
     let phase = phase(view, node, old.phase.as_deref());
     let init = containers::statuses(view, view.init_containers(), &old.init_container_statuses, phase);
     let main = containers::statuses(view, &view.spec.containers, &old.container_statuses, phase);
+    let extra = ephemeral_containers(view.spec);
+    let mut ephemeral = containers::statuses(view, &extra, &old.ephemeral_container_statuses, phase);
+    for status in &mut ephemeral {
+        // Nothing asks whether they are ready.
+        (status.ready, status.started) = (false, None);
+    }
     let conditions = conditions::build(view, node, phase, &main);
     let (reason, message) = match &node.ending {
         Ending::Failed(reason, message) => (Some(reason.clone()), Some(message.clone())),
@@ -74,6 +80,7 @@ pub fn build(view: &View<'_>, node: &Node<'_>) -> PodStatus {
         start_time: old.start_time.or(Some(Time(whole_seconds(view.now)))),
         init_container_statuses: some(init),
         container_statuses: some(main),
+        ephemeral_container_statuses: some(ephemeral),
         qos_class: old.qos_class.or_else(|| Some(Qos::of(view.spec).as_str().to_owned())),
         observed_generation: view.pod.metadata.generation,
         ..old

@@ -124,6 +124,13 @@ impl<'a> View<'a> {
     }
 }
 
+/// The pod's ephemeral containers in the form of the others, which have the same fields but the target's name.
+pub fn ephemeral_containers(spec: &PodSpec) -> Vec<Container> {
+    let all = spec.ephemeral_containers.iter().flatten();
+    let same = |container| serde_json::from_value(serde_json::to_value(container).ok()?).ok();
+    all.filter_map(same).collect()
+}
+
 /// Whether an init container keeps running beside the main containers.
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")

@@ -1,3 +1,5 @@
+//! Tests of `env`.
+
 use super::*;
 use serde_json::json;
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use edgek_node_runtime::{Container as Run, ContainerId, State};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
 use super::Kubelet;
 use crate::record::Record;
 use crate::server::{ContainerInfo, NotHere, Pods};
+use crate::view::ephemeral_containers;
 
 #[async_trait]
 impl Pods for Kubelet {
@@ -106,19 +107,23 @@ impl Kubelet {
     fn info(&self, pod: &Pod, run: &Run) -> ContainerInfo {
         let log = run.log.as_ref().map(|log| log.path.clone());
         let path = || self.context.config.container_logs(pod, &run.name).join(format!("{}.log", run.attempt));
-        let tty = containers(pod).find(|c| c.name == run.name).and_then(|c| c.tty).unwrap_or(false);
+        let tty =
+            containers(pod).into_iter().find(|c| c.name == run.name).and_then(|c| c.tty).unwrap_or(false);
         ContainerInfo { id: run.id.clone(), log: log.unwrap_or_else(path), tty }
     }
 }
 
-fn containers(pod: &Pod) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {
-    let spec = pod.spec.iter();
-    spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+/// The pod's containers of all kinds.
+fn containers(pod: &Pod) -> Vec<Container> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let mut all = ephemeral_containers(spec);
+    all.extend(spec.init_containers.iter().flatten().chain(&spec.containers).cloned());
+    all
 }
 
 /// The runs of a container from the first to the last.
 fn runs_of(record: &Record, pod: &str, container: &str) -> Result<Vec<Run>, NotHere> {
-    if !containers(&record.pod).any(|c| c.name == container) {
+    if !containers(&record.pod).iter().any(|c| c.name == container) {
         return Err(NotHere::bad_request(format!("container {container} is not valid for pod {pod}")));
     }
     let mut runs: Vec<Run> = record.runs.iter().filter(|run| run.name == container).cloned().collect();
@@ -129,7 +134,10 @@ fn runs_of(record: &Record, pod: &str, container: &str) -> Result<Vec<Run>, NotH
 /// Why a container waits, as its status says.
 fn waiting_reason(pod: &Pod, container: &str) -> String {
     let status = pod.status.iter();
-    let all = status.flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses).flatten());
+    let all = status.flat_map(|s| {
+        let lists = s.init_container_statuses.iter().chain(&s.container_statuses);
+        lists.chain(&s.ephemeral_container_statuses).flatten()
+    });
     let waiting =
         all.filter(|status| status.name == container).find_map(|s| s.state.as_ref()?.waiting.clone());
     waiting.and_then(|waiting| waiting.reason).unwrap_or_else(|| "ContainerCreating".to_owned())

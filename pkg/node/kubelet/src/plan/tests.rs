@@ -1,3 +1,5 @@
+//! Tests of `plan`.
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -98,4 +100,12 @@ fn a_container_that_crashes_again_waits() {
     let mut backoff = RestartBackoff::default();
     backoff.restarted("a", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     check_with(&spec, &["a/1=1"], &BTreeMap::new(), &backoff, "wait a");
+}
+
+#[test]
+fn an_ephemeral_container_starts_once() {
+    let spec = json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "e"}]});
+    check(&spec, &["a=running"], "start e/0");
+    check(&spec, &["a=running", "e=running"], "");
+    check(&spec, &["a=running", "e=1"], "");
 }

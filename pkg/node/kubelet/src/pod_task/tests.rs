@@ -1,3 +1,5 @@
+//! Tests of `pod_task`.
+
 use std::convert::Infallible;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Tests of `static_pods`.
+
 use super::*;
 
 const MANIFEST: &str = "

@@ -1,3 +1,5 @@
+//! Tests of `status`.
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

@@ -1,3 +1,5 @@
+//! Tests of `spdy`.
+
 use super::*;
 use tokio::io::duplex;
 
