@@ -407,3 +407,6 @@ fn unescape(text: &str) -> String {
         .into_iter()
         .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
+
+#[cfg(test)]
+mod tests;

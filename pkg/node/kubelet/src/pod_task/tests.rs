@@ -317,3 +317,20 @@ async fn probes_decide_about_readiness_and_life() {
     bench.until("killed", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1).await;
     assert!(bench.server.events.lock().contains(&"Unhealthy".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_is_adopted_by_a_new_kubelet_and_counts_its_restarts() {
+    let spec = json!({"containers": [{"name": "a", "image": "busybox"}]});
+    let first = Bench::start(&spec);
+    first.until("ready", is_ready).await;
+    first.runtime.exit(&first.id("a"), 1);
+    first.until("restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    first.until("ready again", is_ready).await;
+    let before = first.runtime.calls();
+    first.scope.close(Duration::from_secs(1)).await.unwrap();
+    let second = Bench::start_with(first.runtime.clone(), &spec);
+    second.until("adopted", is_ready).await;
+    let pod = second.server.pod.lock().clone().unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 1);
+    assert_eq!(second.runtime.calls(), before, "nothing was made or ended");
+}
