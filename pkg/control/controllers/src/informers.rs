@@ -4,7 +4,7 @@ use edgek_base_lifecycle::Scope;
 use edgek_client::{Client, ListQuery};
 use edgek_control_runtime::Informer;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 
 /// The objects the controllers look at.
 pub(crate) struct Informers {
@@ -13,6 +13,7 @@ pub(crate) struct Informers {
     /// Only those with the root certificate.
     pub(crate) root_cas: Informer<ConfigMap>,
     pub(crate) pods: Informer<Pod>,
+    pub(crate) nodes: Informer<Node>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
     pub(crate) deployments: Informer<Deployment>,
 }
@@ -25,6 +26,7 @@ impl Informers {
             namespaces: Informer::start(scope, client.cluster(), all()),
             service_accounts: Informer::start(scope, client.all(), all()),
             root_cas: Informer::start(scope, client.all(), root_cas),
+            nodes: Informer::start(scope, client.cluster(), all()),
             pods: Informer::start(scope, client.all(), all()),
             deployments: Informer::start(scope, client.all(), all()),
             replica_sets: Informer::start(scope, client.all(), all()),

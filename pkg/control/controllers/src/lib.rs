@@ -13,6 +13,7 @@ mod garbage;
 mod informers;
 mod namespace;
 mod object;
+mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
@@ -55,4 +56,5 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     deployment::start(&start, client("deployment-controller"));
     namespace::start(&start, client("namespace-controller"));
     garbage::start(&start, client("generic-garbage-collector"));
+    pod_gc::start(&start, client("pod-garbage-collector"));
 }
