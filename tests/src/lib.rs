@@ -1,1 +1,234 @@
 //! System tests: the real binary, containerd and kubectl.
+//!
+//! [`Host`] is a machine of its own, a network namespace, on which a test runs edgek as a user would. The tests need
+//! root, and `EDGEK_BIN` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything a test waits for may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A small image that every host has, under its upstream name.
+pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-2";
+/// The test server of Kubernetes.
+pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.66.1";
+
+static HOSTS: AtomicU32 = AtomicU32::new(0);
+
+/// A machine: a network namespace with an address, and folders of its own. Everything on it ends with it.
+pub struct Host {
+    namespace: String,
+    folder: tempfile::TempDir,
+    server: Option<Child>,
+}
+
+fn check(output: &Output, what: &str) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    check(&output, &format!("{program} {}", arguments.join(" ")));
+}
+
+/// The binary under test.
+pub fn edgek() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "how the gate names the binary under test")]
+    let path = std::env::var_os("EDGEK_BIN");
+    PathBuf::from(path.expect("EDGEK_BIN names the edgek binary to test; `cargo xtask ci system` sets it"))
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    /// A machine with the test images on it; nothing runs yet.
+    pub fn new() -> Self {
+        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("edgek-{}-{number}", std::process::id());
+        run("ip", &["netns", "add", &namespace]);
+        // An address and a default route, as a machine on a network has them.
+        run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
+        run("ip", &["-n", &namespace, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
+        run("ip", &["-n", &namespace, "address", "add", "192.0.2.10/24", "dev", "lan0"]);
+        for link in ["lan0", "lan1"] {
+            run("ip", &["-n", &namespace, "link", "set", link, "up"]);
+        }
+        run("ip", &["-n", &namespace, "route", "add", "default", "via", "192.0.2.1"]);
+        let folder = tempfile::Builder::new().prefix("edgek").tempdir().expect("a folder for the host");
+        let host = Self { namespace, folder, server: None };
+        host.link_images();
+        host
+    }
+
+    fn link_images(&self) {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/images");
+        let here = self.data_dir().join("agent/images");
+        fs::create_dir_all(&here).expect("the folder of images");
+        for name in ["busybox.tar", "agnhost.tar", "pause.tar"] {
+            let target =
+                fs::canonicalize(images.join(name)).expect("test images; `cargo xtask images` makes them");
+            std::os::unix::fs::symlink(target, here.join(name)).expect("linking an image");
+        }
+    }
+
+    /// `--data-dir`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("edgek.yaml")
+    }
+
+    fn settings(&self) -> [String; 3] {
+        [
+            format!("--data-dir={}", self.data_dir().display()),
+            format!("--run-dir={}", self.folder.path().join("run").display()),
+            format!("--write-kubeconfig={}", self.kubeconfig().display()),
+        ]
+    }
+
+    /// A program on this machine's network.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        // The network only: /sys and the cgroups on it are the real ones.
+        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program);
+        command
+    }
+
+    /// `edgek run server` with further flags, started and left to itself.
+    pub fn spawn_server(&self, flags: &[&str]) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("the log file");
+        self.command(edgek())
+            .args(["run", "server", "--node-name=node"])
+            .args(self.settings())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("starting edgek")
+    }
+
+    /// Starts the server and waits until the node is Ready.
+    pub fn start(&mut self) {
+        self.server = Some(self.spawn_server(&[]));
+        self.eventually("the node is Ready", || {
+            let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
+            self.try_kubectl(&["get", "nodes", "-o", ready]).is_ok_and(|status| status == "True")
+        });
+    }
+
+    /// kill -9 of the server.
+    pub fn kill_server(&mut self) {
+        let mut server = self.server.take().expect("a server that runs");
+        server.kill().expect("killing edgek");
+        server.wait().expect("the end of edgek");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop_server(&mut self) -> Option<i32> {
+        let mut server = self.server.take().expect("a server that runs");
+        run("kill", &["-TERM", &server.id().to_string()]);
+        server.wait().expect("the end of edgek").code()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("edgek.log")
+    }
+
+    /// kubectl with these arguments: what it printed, or how it failed.
+    ///
+    /// # Errors
+    /// What kubectl wrote to standard error.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.kubectl_command(arguments).output().expect("running kubectl");
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// kubectl with these arguments, which must succeed: what it printed.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments)
+            .unwrap_or_else(|error| self.fail(&format!("kubectl {arguments:?}: {error}")))
+    }
+
+    /// The bundled kubectl, not run yet.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(edgek());
+        command.env("EDGEK_DATA_DIR", self.data_dir()).env("KUBECONFIG", self.kubeconfig());
+        command.arg("kubectl").args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// kubectl with `input` on its standard input.
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> String {
+        use std::io::Write as _;
+        let mut command = self.kubectl_command(arguments);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("writing to kubectl");
+        let output = child.wait_with_output().expect("the end of kubectl");
+        check(&output, &format!("kubectl {arguments:?}"))
+    }
+
+    /// Waits until `condition` holds.
+    pub fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = now() + PATIENCE;
+        while !condition() {
+            if now() > deadline {
+                self.fail(&format!("not within {} s: {what}", PATIENCE.as_secs()));
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn fail(&self, text: &str) -> ! {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        panic!("{text}\nthe server's log:\n{log}");
+    }
+}
+
+/// The clock of these tests, which nobody pauses.
+#[expect(clippy::disallowed_methods, reason = "real processes run on the real clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // It may have ended by itself.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let uninstalled = self.command(edgek()).arg("uninstall").args(self.settings()).output();
+        let removed = Command::new("ip").args(["netns", "del", &self.namespace]).output();
+        if !std::thread::panicking() {
+            check(&uninstalled.expect("edgek uninstall"), "edgek uninstall");
+            check(&removed.expect("ip netns del"), "ip netns del");
+        }
+    }
+}

@@ -28,7 +28,7 @@ const STEPS: &[Step] = &[
         name: "clippy",
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
-    Step { name: "test", run: || cargo(&["test", "--workspace", "--exclude", "edgek-tests"]) },
+    Step { name: "test", run: test },
     Step { name: "images", run: images::run },
     Step { name: "build", run: || build::run(build::Profile::Quick).map(|_| ()) },
     Step { name: "system", run: system },
@@ -76,6 +76,18 @@ fn now() -> Instant {
 
 fn cargo(arguments: &[&str]) -> Result<()> {
     process::run(Command::new("cargo").current_dir(workspace::root()).args(arguments))
+}
+
+/// Unit and crate tests. The runtime's drive the bundled containerd.
+fn test() -> Result<()> {
+    let mut test = Command::new("cargo");
+    test.current_dir(workspace::root()).env("EDGEK_BUNDLE", embed::programs()).args([
+        "test",
+        "--workspace",
+        "--exclude",
+        "edgek-tests",
+    ]);
+    process::run(&mut test)
 }
 
 /// The system tests, with the binary that the step before built. They share one machine, so they say themselves what

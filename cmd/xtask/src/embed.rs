@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -105,11 +105,16 @@ struct Entry {
     mode: u32,
 }
 
+/// Where the plain programs lie.
+pub(crate) fn programs() -> PathBuf {
+    workspace::build_dir().join("bundle/bin")
+}
+
 /// Builds and packs, unless the last run had the same sources, recipe and compilers.
 pub(crate) fn run() -> Result<()> {
     let module = workspace::root().join("embedded");
     let bundle = workspace::build_dir().join("bundle");
-    let bin = bundle.join("bin");
+    let bin = programs();
     fs::create_dir_all(&bin)?;
     let lock = fs::File::create(bundle.join(".lock"))?;
     lock.lock().context("wait for another run of embed")?;

@@ -1,0 +1,192 @@
+//! What a user sees on one node.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use edgek_tests::{AGNHOST, BUSYBOX, Host};
+
+fn started() -> Host {
+    let mut host = Host::new();
+    host.start();
+    host
+}
+
+#[test]
+fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
+    let host = started();
+    let nodes = host.kubectl(&["get", "nodes", "-o", "wide"]);
+    for text in ["NAME", "node", "Ready", "control-plane", "v1.37.0", "192.0.2.10", "containerd://2."] {
+        assert!(nodes.contains(text), "{text} in\n{nodes}");
+    }
+    assert!(host.kubectl(&["get", "all", "-A"]).contains("service/kubernetes"));
+    let described = host.kubectl(&["describe", "node", "node"]);
+    assert!(described.contains("KubeletReady") && described.contains("Allocatable"), "{described}");
+    let resources = host.kubectl(&["api-resources"]);
+    for line in ["deployments", "customresourcedefinitions", "podcertificaterequests"] {
+        assert!(resources.contains(line), "{line} in\n{resources}");
+    }
+    let explained = host.kubectl(&["explain", "pod.spec.containers.image"]);
+    assert!(explained.contains("FIELD: image <string>"), "{explained}");
+}
+
+#[test]
+fn a_deployment_is_created_scaled_updated_undone_and_deleted() {
+    let host = started();
+    host.kubectl(&[
+        "create",
+        "deployment",
+        "web",
+        &format!("--image={AGNHOST}"),
+        "--replicas=3",
+        "--",
+        "/agnhost",
+        "pause",
+    ]);
+    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    host.kubectl(&["scale", "deployment/web", "--replicas=2"]);
+    host.eventually("two pods", || {
+        host.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).lines().count() == 2
+    });
+    let other = "registry.k8s.io/e2e-test-images/agnhost:2.55";
+    host.kubectl(&["set", "image", "deployment/web", &format!("agnhost={other}")]);
+    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let image = || {
+        host.kubectl(&[
+            "get",
+            "deployment",
+            "web",
+            "-o",
+            "jsonpath={.spec.template.spec.containers[0].image}",
+        ])
+    };
+    assert_eq!(image(), other);
+    host.kubectl(&["rollout", "undo", "deployment/web"]);
+    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    assert_eq!(image(), AGNHOST);
+    host.kubectl(&["delete", "deployment", "web"]);
+    host.eventually("nothing is left of it", || {
+        host.kubectl(&["get", "rs,pods", "-l", "app=web", "-o", "name"]).is_empty()
+    });
+}
+
+const SHELL: &str = "echo hello; trap 'exit 0' TERM; while true; do sleep 0.1; done";
+
+fn shell_pod(host: &Host) {
+    let manifest = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sh}}\nspec:\n  containers:\n  - {{name: c, image: {BUSYBOX}, command: [sh, -c, \"{SHELL}\"]}}\n"
+    );
+    host.kubectl_with_input(&["apply", "-f", "-"], &manifest);
+    host.kubectl(&["wait", "--for=condition=Ready", "pod/sh", "--timeout=60s"]);
+}
+
+#[test]
+fn logs_exec_and_cp_reach_a_container() {
+    let host = started();
+    shell_pod(&host);
+    assert_eq!(host.kubectl(&["logs", "sh"]), "hello\n");
+    assert_eq!(host.kubectl(&["exec", "sh", "--", "echo", "one two"]), "one two\n");
+    assert_eq!(host.kubectl_with_input(&["exec", "-i", "sh", "--", "cat"], "typed"), "typed");
+    let failed = host.kubectl_command(&["exec", "sh", "--", "sh", "-c", "exit 7"]).output().expect("kubectl");
+    assert_eq!(failed.status.code(), Some(7));
+    let file = host.data_dir().join("copied");
+    std::fs::write(&file, "copied").expect("a file to copy");
+    host.kubectl(&["cp", &file.display().to_string(), "sh:/tmp/copied"]);
+    assert_eq!(host.kubectl(&["exec", "sh", "--", "cat", "/tmp/copied"]), "copied");
+    // Containers see the API server's token and CA as upstream mounts them.
+    let mounted = host.kubectl(&["exec", "sh", "--", "ls", "/var/run/secrets/kubernetes.io/serviceaccount"]);
+    assert_eq!(mounted, "ca.crt\nnamespace\ntoken\n");
+}
+
+#[test]
+fn a_manifest_applied_twice_is_unchanged() {
+    let host = started();
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  replicas: 0\n  selector: {matchLabels: {app: d}}\n  template:\n    metadata: {labels: {app: d}}\n    spec: {containers: [{name: c, image: busybox}]}\n";
+    let first = host.kubectl_with_input(&["apply", "-f", "-"], manifest);
+    assert_eq!(first, "configmap/a created\ndeployment.apps/d created\n");
+    let second = host.kubectl_with_input(&["apply", "-f", "-"], manifest);
+    assert_eq!(second, "configmap/a unchanged\ndeployment.apps/d unchanged\n");
+}
+
+#[test]
+fn a_namespace_is_emptied_before_it_goes() {
+    let host = started();
+    host.kubectl(&["create", "namespace", "team"]);
+    host.kubectl(&["-n", "team", "create", "configmap", "a"]);
+    host.kubectl(&[
+        "-n",
+        "team",
+        "create",
+        "deployment",
+        "d",
+        &format!("--image={BUSYBOX}"),
+        "--",
+        "sleep",
+        "1000",
+    ]);
+    host.kubectl(&["-n", "team", "rollout", "status", "deployment/d", "--timeout=60s"]);
+    host.kubectl(&["delete", "namespace", "team", "--timeout=60s"]);
+    assert!(host.try_kubectl(&["get", "namespace", "team"]).is_err_and(|e| e.contains("NotFound")));
+}
+
+#[test]
+fn kill_9_of_edgek_leaves_containers_running_and_loses_nothing() {
+    let mut host = started();
+    shell_pod(&host);
+    let container = |host: &Host| {
+        let path = "jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}";
+        host.kubectl(&["get", "pod", "sh", "-o", path])
+    };
+    let pid = |host: &Host| host.kubectl(&["exec", "sh", "--", "sh", "-c", "stat -c %Y /proc/1"]);
+    let before = (container(&host), pid(&host));
+    for n in 0..3 {
+        host.kubectl(&["create", "configmap", &format!("kept-{n}")]);
+        host.kill_server();
+        host.start();
+        assert_eq!((container(&host), pid(&host)), before, "after kill {n}");
+        host.kubectl(&["get", "configmap", &format!("kept-{n}")]);
+    }
+    assert_eq!(host.stop_server(), Some(0));
+}
+
+#[test]
+fn a_second_start_a_taken_port_and_a_broken_file_say_what_to_do() {
+    let host = started();
+    let output = |flags: &[&str]| {
+        let child = host
+            .command(edgek_tests::edgek())
+            .args(["run", "server"])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .output();
+        let output = child.expect("edgek");
+        assert!(output.status.signal().is_none());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let data_dir = format!("--data-dir={}", host.data_dir().display());
+    let (code, text) = output(&[&data_dir, "--https-listen-port=7443"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("in use by another edgek"), "{text}");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let (code, text) = output(&[&format!("--data-dir={}", elsewhere.path().display())]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("--https-listen-port"), "{text}");
+    let file = elsewhere.path().join("config.yaml");
+    std::fs::write(&file, "node-nam: x\nhttps-listen-port: many\n").expect("a broken file");
+    let (code, text) = output(&[&format!("--config={}", file.display())]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("config.yaml:1: unknown setting") && text.contains("config.yaml:2: https-listen-port"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nonsense_on_the_port_does_no_harm() {
+    let host = started();
+    let talk = host
+        .command("sh")
+        .args(["-c", "head -c 4096 /dev/urandom | timeout 5 busybox nc 127.0.0.1 6443 >/dev/null; true"])
+        .status();
+    assert!(talk.expect("nc").success());
+    host.kubectl(&["get", "--raw", "/readyz"]);
+}
