@@ -33,13 +33,14 @@ pub(crate) fn object(
         // The common case: the bytes are the answer.
         return answer::bytes(code, Format::Json.media_type(), stored.0.clone());
     }
-    let value = Registry::served(resource, &stored.0);
+    let served = || Registry::served(resource, &stored.0);
     match output.view {
-        View::Whole => answer::value(code, &value, server.schema, Some(resource.type_id), output),
+        View::Whole => answer::value(code, &served(), server.schema, Some(resource.type_id), output),
         View::Table => {
-            answer::document(&table::of(resource, vec![value], Header::Columns, output.include), output)
+            let object = std::iter::once(&*stored.0);
+            answer::document(&table::of(resource, object, Header::Columns, output.include), output)
         }
-        View::Metadata => metadata_answer(server, code, &metadata(&value), output),
+        View::Metadata => metadata_answer(server, code, &metadata(&served()), output),
     }
 }
 
@@ -91,8 +92,7 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
             answer::document(&value, output)
         }
         (View::Table, ..) => {
-            let items: Vec<Value> =
-                list.items.iter().map(|object| Registry::served(resource, object.bytes())).collect();
+            let items = list.items.iter().map(|object| &**object.bytes());
             let mut table = table::of(resource, items, Header::Columns, output.include);
             table.set("metadata", list_meta(&list));
             answer::document(&table, output)
@@ -169,13 +169,14 @@ impl EventEncoder {
                 self.frame(kind, &value)
             }
             (View::Table, _) => {
-                let object = Registry::served(&self.resource, event.object().bytes());
+                let bytes = &**event.object().bytes();
                 let mut table =
-                    table::of(&self.resource, vec![object.clone()], self.header, self.output.include);
+                    table::of(&self.resource, std::iter::once(bytes), self.header, self.output.include);
                 self.header = Header::Omitted;
                 table.set("metadata", json!({"resourceVersion": event.revision().0.to_string()}));
                 if event.kind == EventKind::Bookmark {
-                    table.set("rows", json!([{"cells": [], "object": metadata(&object)}]));
+                    let object = metadata(&Registry::served(&self.resource, bytes));
+                    table.set("rows", json!([{"cells": [], "object": object}]));
                 }
                 self.text_frame(kind, &table)
             }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use edgek_api::resource::Resource;
 use edgek_api::table::Printer;
 use edgek_apiserver_admission::fields::Fields;
+use edgek_apiserver_registry::Registry;
 use serde_json::{Value, json};
 
 /// Whether a table names its columns.
@@ -34,8 +35,14 @@ impl Include {
     }
 }
 
-/// The table of these objects of a resource.
-pub(crate) fn of(resource: &Resource, objects: Vec<Value>, header: Header, include: Include) -> Value {
+/// The table of these stored objects of a resource. Cells are of the stored version, as printers know no other; the
+/// objects beside them are of the served one.
+pub(crate) fn of<'a>(
+    resource: &Resource,
+    objects: impl IntoIterator<Item = &'a [u8]>,
+    header: Header,
+    include: Include,
+) -> Value {
     let printer = Printer::of(&resource.group, &resource.kind);
     let now = SystemTime::now();
     let columns = match header {
@@ -44,9 +51,10 @@ pub(crate) fn of(resource: &Resource, objects: Vec<Value>, header: Header, inclu
     };
     let rows: Vec<Value> = objects
         .into_iter()
-        .map(|object| {
-            let mut row = json!(printer.row(&object, now));
-            row.set("object", included(object, include));
+        .map(|bytes| {
+            let stored = Registry::stored(bytes);
+            let mut row = json!(printer.row(&stored, now));
+            row.set("object", included(Registry::serve(resource, stored), include));
             row
         })
         .collect();

@@ -351,24 +351,6 @@ async fn a_token_is_issued_for_a_service_account() {
 }
 
 #[tokio::test]
-async fn an_event_is_one_object_under_two_groups() {
-    let test = Test::start().await;
-    let regarding = json!({"kind": "Pod", "name": "p", "namespace": "a"});
-    let event = json!({"metadata": {"name": "e"}, "regarding": regarding, "note": "n", "reason": "r"});
-    let served = test.create("/apis/events.k8s.io/v1/namespaces/a/events", event).await;
-    assert_eq!((&served["apiVersion"], &served["note"]), (&json!("events.k8s.io/v1"), &json!("n")));
-    let core = test.get("/api/v1/namespaces/a/events/e").await;
-    assert_eq!(
-        (&core["apiVersion"], &core["message"], &core["involvedObject"]["name"]),
-        (&json!("v1"), &json!("n"), &json!("p"))
-    );
-    let patched = test.merge("/apis/events.k8s.io/v1/namespaces/a/events/e", json!({"note": "m"})).await;
-    assert_eq!(patched["note"], "m");
-    let list = test.get("/apis/events.k8s.io/v1/namespaces/a/events").await;
-    assert_eq!((&list["kind"], &list["items"][0]["note"]), (&json!("EventList"), &json!("m")));
-}
-
-#[tokio::test]
 async fn subresources_change_only_their_part() {
     let test = Test::start().await;
     test.create(PODS, pod("p")).await;

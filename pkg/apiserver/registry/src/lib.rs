@@ -115,9 +115,18 @@ impl Registry {
             .map_err(|error| Error::Internal(format!("the stored object is not JSON: {error}")))
     }
 
+    /// A stored object, in the version in which it is stored.
+    pub fn stored(bytes: &[u8]) -> Value {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
     /// A stored object in the version that a resource serves.
     pub fn served(resource: &Resource, bytes: &[u8]) -> Value {
-        let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        Self::serve(resource, Self::stored(bytes))
+    }
+
+    /// Converts what is stored to the version that a resource serves.
+    pub fn serve(resource: &Resource, object: Value) -> Value {
         if resource.stored_as.is_none() {
             return object;
         }
