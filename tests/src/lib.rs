@@ -1,7 +1,7 @@
 //! System tests: the real binary, containerd and kubectl.
 //!
 //! [`Host`] is a machine of its own, a network namespace, on which a test runs edgek as a user would. The tests need
-//! root, and `EDGEK_BIN` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
+//! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ fn run(program: &str, arguments: &[&str]) {
 /// The binary under test.
 pub fn edgek() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "how the gate names the binary under test")]
-    let path = std::env::var_os("EDGEK_BIN");
-    PathBuf::from(path.expect("EDGEK_BIN names the edgek binary to test; `cargo xtask ci system` sets it"))
+    let path = std::env::var_os("TESTED_EDGEK");
+    PathBuf::from(path.expect("TESTED_EDGEK names the edgek binary to test; `cargo xtask ci system` sets it"))
 }
 
 impl Default for Host {
@@ -96,11 +96,13 @@ impl Host {
         self.folder.path().join("edgek.yaml")
     }
 
-    fn settings(&self) -> [String; 3] {
+    fn settings(&self) -> [String; 5] {
         [
             format!("--data-dir={}", self.data_dir().display()),
             format!("--run-dir={}", self.folder.path().join("run").display()),
             format!("--write-kubeconfig={}", self.kubeconfig().display()),
+            format!("--cgroup-root=/{}", self.namespace),
+            format!("--pod-logs-dir={}", self.folder.path().join("logs").display()),
         ]
     }
 
@@ -128,11 +130,15 @@ impl Host {
 
     /// Starts the server and waits until the node is Ready.
     pub fn start(&mut self) {
-        self.server = Some(self.spawn_server(&[]));
+        let mut server = self.spawn_server(&[]);
         self.eventually("the node is Ready", || {
+            if let Ok(Some(status)) = server.try_wait() {
+                self.fail(&format!("edgek has ended: {status}"));
+            }
             let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
             self.try_kubectl(&["get", "nodes", "-o", ready]).is_ok_and(|status| status == "True")
         });
+        self.server = Some(server);
     }
 
     /// kill -9 of the server.

@@ -131,7 +131,8 @@ fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<
         node_name: name.to_owned(),
         node_ips: vec![address],
         root: config.data_dir.join("agent/kubelet"),
-        logs: PathBuf::from("/var/log/pods"),
+        logs: config.pod_logs_dir.clone(),
+        cgroup: pods_cgroup(config),
         cluster_dns: vec![config.cluster_dns],
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: config.resolv_conf.clone(),
@@ -141,6 +142,11 @@ fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<
         port: 10250,
         version: "v1.37.0+edgek1".to_owned(),
     })
+}
+
+/// The cgroup of all pods, from the root of each hierarchy.
+pub(crate) fn pods_cgroup(config: &ServerConfig) -> PathBuf {
+    config.cgroup_root.join("kubepods")
 }
 
 /// `key=value:Effect` or `key:Effect`.

@@ -39,7 +39,7 @@ pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         BridgeNetwork::remove(&node::network_config(&config)?).await.context("removing the pod network")
     })?;
-    remove_cgroups(Path::new("/sys/fs/cgroup"));
+    remove_cgroups(Path::new("/sys/fs/cgroup"), &node::pods_cgroup(&config));
     remove_files(&config, installed)?;
     Ok(())
 }
@@ -137,10 +137,11 @@ fn unmount_below(folders: &[&Path]) -> Result<()> {
 }
 
 /// Removes the pods' cgroups, in every hierarchy. Those of another node on this machine are busy and stay.
-fn remove_cgroups(root: &Path) {
-    let mut roots = vec![root.join("kubepods")];
+fn remove_cgroups(root: &Path, pods: &Path) {
+    let pods = pods.strip_prefix("/").unwrap_or(pods);
+    let mut roots = vec![root.join(pods)];
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
-    roots.extend(hierarchies.map(|entry| entry.path().join("kubepods")));
+    roots.extend(hierarchies.map(|entry| entry.path().join(pods)));
     for folder in roots {
         remove_cgroup(&folder);
     }
@@ -179,7 +180,7 @@ fn remove_files(config: &ServerConfig, installed: bool) -> Result<()> {
 fn remove_pod_logs(config: &ServerConfig) {
     let pods = fs::read_dir(config.data_dir.join("agent/kubelet/pods")).into_iter().flatten().flatten();
     let uids: Vec<String> = pods.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    for entry in fs::read_dir("/var/log/pods").into_iter().flatten().flatten() {
+    for entry in fs::read_dir(&config.pod_logs_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if uids.iter().any(|uid| name.ends_with(uid.as_str())) {
             // What is left over harms nobody.

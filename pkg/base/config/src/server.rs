@@ -73,6 +73,8 @@ pub struct ServerConfig {
     pub disable: Vec<Component>,
     pub private_registry: PathBuf,
     pub resolv_conf: PathBuf,
+    pub cgroup_root: PathBuf,
+    pub pod_logs_dir: PathBuf,
     pub kubelet: KubeletArgs,
     pub log_format: String,
     pub log_level: String,
@@ -108,6 +110,8 @@ pub(crate) fn build(sources: &Sources) -> Result<ServerConfig, Problems> {
         disable: reader.many("disable"),
         private_registry: reader.one("private-registry", PathBuf::new()),
         resolv_conf: reader.one("resolv-conf", PathBuf::new()),
+        cgroup_root: reader.one("cgroup-root", PathBuf::new()),
+        pod_logs_dir: reader.one("pod-logs-dir", PathBuf::new()),
         kubelet: reader.kubelet(),
         log_format: reader.one("log-format", String::new()),
         log_level: if debug { "debug".to_owned() } else { log_level },
@@ -281,8 +285,13 @@ impl Reader<'_> {
             let text = format!("log-format: {:?} is not text, json or auto", config.log_format);
             found.push((place("log-format"), text));
         }
-        for name in ["data-dir", "run-dir"] {
-            let path = if name == "data-dir" { &config.data_dir } else { &config.run_dir };
+        let folders = [
+            ("data-dir", &config.data_dir),
+            ("run-dir", &config.run_dir),
+            ("cgroup-root", &config.cgroup_root),
+            ("pod-logs-dir", &config.pod_logs_dir),
+        ];
+        for (name, path) in folders {
             if !path.is_absolute() {
                 found.push((place(name), format!("{name}: {} is not an absolute path", path.display())));
             }

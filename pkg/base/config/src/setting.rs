@@ -92,6 +92,8 @@ pub static SETTINGS: &[Setting] = &[
         "/etc/resolv.conf",
         "Resolver configuration handed to pods with dnsPolicy Default",
     ),
+    one("cgroup-root", "PATH", "/", "Cgroup in which the pods' cgroup, kubepods, is made"),
+    one("pod-logs-dir", "PATH", "/var/log/pods", "Folder of the pods' logs"),
     many(
         "kubelet-arg",
         "KEY=VALUE",

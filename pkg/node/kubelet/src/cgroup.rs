@@ -23,8 +23,8 @@ use crate::resources;
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers that containers below may need in v2.
 const DELEGATED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
-/// Where the classes are, from the root of each hierarchy.
-const CLASSES: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
+/// The QoS classes below the cgroup of all pods; guaranteed pods are in that one itself.
+const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
 /// How long processes of a pod may take to vanish after they were killed.
 const REMOVE_ATTEMPTS: u32 = 10;
 
@@ -32,6 +32,8 @@ const REMOVE_ATTEMPTS: u32 = 10;
 #[derive(Debug)]
 pub struct Cgroups {
     root: PathBuf,
+    /// The cgroup of all pods, from the root of each hierarchy, without a leading slash.
+    pods: PathBuf,
     hierarchy: Hierarchy,
     refused: AtomicBool,
 }
@@ -45,30 +47,30 @@ enum Hierarchy {
 }
 
 impl Cgroups {
-    /// The cgroups below `root` (`/sys/fs/cgroup`).
-    pub fn open(root: &Path) -> Self {
+    /// The cgroups below `root` (`/sys/fs/cgroup`), the pods' in `pods` (`/kubepods`).
+    pub fn open(root: &Path, pods: &Path) -> Self {
         let unified = root.join("cgroup.controllers").exists();
         let hierarchy = if unified { Hierarchy::V2 } else { Hierarchy::V1 };
-        Self { root: root.to_owned(), hierarchy, refused: AtomicBool::new(false) }
+        let pods = pods.strip_prefix("/").unwrap_or(pods).to_owned();
+        Self { root: root.to_owned(), pods, hierarchy, refused: AtomicBool::new(false) }
     }
 
     /// Makes the classes.
     pub fn start(&self, cpus: usize) {
         for class in CLASSES {
-            self.make(class);
+            self.make(&self.pods.join(class));
         }
         let shares = |shares| Resources { cpu_shares: Some(shares), ..Resources::default() };
-        self.limit("kubepods", &shares(cpus as u64 * 1024));
-        self.limit("kubepods/besteffort", &shares(2));
+        self.limit(&self.pods, &shares(cpus as u64 * 1024));
+        self.limit(&self.pods.join("besteffort"), &shares(2));
     }
 
     /// Makes a pod's cgroup with the pod's limits; repeated, it sets them anew.
     pub fn ensure_pod(&self, pod: &Pod) {
-        let path = resources::pod_cgroup(pod);
-        let path = path.trim_start_matches('/');
-        self.make(path);
+        let path = self.pods.join(resources::pod_cgroup(pod));
+        self.make(&path);
         if let Some(spec) = &pod.spec {
-            self.limit(path, &resources::of_pod(spec));
+            self.limit(&path, &resources::of_pod(spec));
         }
     }
 
@@ -94,7 +96,9 @@ impl Cgroups {
     pub fn pods(&self) -> Vec<String> {
         let mut uids = Vec::new();
         let trees = self.trees();
-        for class in trees.iter().flat_map(|tree| CLASSES.iter().map(|class| tree.join(class))) {
+        for class in
+            trees.iter().flat_map(|tree| CLASSES.iter().map(|class| tree.join(&self.pods).join(class)))
+        {
             for entry in fs::read_dir(class).into_iter().flatten().flatten() {
                 let name = entry.file_name().into_string().unwrap_or_default();
                 uids.extend(name.strip_prefix("pod").map(str::to_owned));
@@ -108,9 +112,9 @@ impl Cgroups {
     /// The folders of a pod in all hierarchies and classes that exist.
     fn folders(&self, uid: &str) -> Vec<PathBuf> {
         let trees = self.trees();
-        let all = trees
-            .iter()
-            .flat_map(|tree| CLASSES.iter().map(|class| tree.join(class).join(format!("pod{uid}"))));
+        let all = trees.iter().flat_map(|tree| {
+            CLASSES.iter().map(|class| tree.join(&self.pods).join(class).join(format!("pod{uid}")))
+        });
         all.filter(|folder| folder.exists()).collect()
     }
 
@@ -127,7 +131,7 @@ impl Cgroups {
             .collect()
     }
 
-    fn make(&self, path: &str) {
+    fn make(&self, path: &Path) {
         match self.hierarchy {
             Hierarchy::V1 => {
                 for controller in CONTROLLERS {
@@ -142,7 +146,7 @@ impl Cgroups {
                 self.note(&folder, fs::create_dir_all(&folder));
                 // A controller works in a group when all groups above pass it on.
                 let mut above = self.root.clone();
-                for part in Path::new(path) {
+                for part in path {
                     for controller in DELEGATED {
                         // A kernel without the controller, and nothing else, refuses here.
                         let _ = fs::write(above.join("cgroup.subtree_control"), format!("+{controller}"));
@@ -156,7 +160,7 @@ impl Cgroups {
         }
     }
 
-    fn limit(&self, path: &str, limits: &Resources) {
+    fn limit(&self, path: &Path, limits: &Resources) {
         for (controller, file, value) in files(limits, self.hierarchy) {
             let folder = match self.hierarchy {
                 Hierarchy::V1 => self.root.join(controller).join(path),
@@ -268,7 +272,7 @@ mod tests {
         for controller in ["cpu", "memory", "freezer"] {
             fs::create_dir(folder.path().join(controller)).unwrap();
         }
-        let cgroups = Cgroups::open(folder.path());
+        let cgroups = Cgroups::open(folder.path(), Path::new("/kubepods"));
         cgroups.start(2);
         cgroups.ensure_pod(&pod());
         let of = |controller: &str| folder.path().join(controller).join("kubepods/podu");
@@ -286,7 +290,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
-        let cgroups = Cgroups::open(folder.path());
+        let cgroups = Cgroups::open(folder.path(), Path::new("/kubepods"));
         cgroups.ensure_pod(&pod());
         assert_eq!(read(folder.path().join("kubepods/podu/cpu.max")), "50000 100000");
         assert_eq!(read(folder.path().join("kubepods/podu/memory.max")), "67108864");

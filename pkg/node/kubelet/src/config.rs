@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
+use crate::resources;
+
 /// What the kubelet is told about its node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,6 +19,8 @@ pub struct Config {
     pub root: PathBuf,
     /// The folder of pods' logs: `/var/log/pods`.
     pub logs: PathBuf,
+    /// The cgroup of all pods, from the root of each hierarchy: `/kubepods`.
+    pub cgroup: PathBuf,
     /// The addresses of the cluster's DNS service.
     pub cluster_dns: Vec<IpAddr>,
     /// `cluster.local`.
@@ -39,6 +43,11 @@ impl Config {
     /// The folder of a pod's files.
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid)
+    }
+
+    /// The cgroup of a pod, from the root of each hierarchy.
+    pub fn pod_cgroup(&self, pod: &Pod) -> PathBuf {
+        self.cgroup.join(resources::pod_cgroup(pod))
     }
 
     /// The folder of static pods' manifests: `pod-manifests` beside the folder of pods' files.

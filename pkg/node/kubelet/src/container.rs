@@ -109,7 +109,7 @@ pub fn spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Error> {
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         security: security(config, context, container.security_context.as_ref()),
-        cgroup_parent: resources::pod_cgroup(pod),
+        cgroup_parent: config.pod_cgroup(pod).to_string_lossy().into_owned(),
         resources: resources::of_container(container),
         oom_score_adj: resources::oom_score_adj(pod_spec, container, inputs.memory_capacity),
         tty: container.tty.unwrap_or(false),

@@ -48,7 +48,7 @@ impl Kubelet {
     ) -> Self {
         let config = Arc::new(config);
         let facts = Arc::new(Facts::read(&config.root));
-        let cgroups = Cgroups::open(Path::new("/sys/fs/cgroup"));
+        let cgroups = Cgroups::open(Path::new("/sys/fs/cgroup"), &config.cgroup);
         cgroups.start(facts.cpus);
         let parts = Parts {
             config: config.clone(),

@@ -62,13 +62,13 @@ impl Qos {
     }
 }
 
-/// The cgroup of a pod, from the hierarchy's root, as upstream's cgroupfs driver names it.
+/// The cgroup of a pod, below that of all pods, as upstream's cgroupfs driver names it.
 pub fn pod_cgroup(pod: &Pod) -> String {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     match pod.spec.as_ref().map_or(Qos::BestEffort, Qos::of) {
-        Qos::Guaranteed => format!("/kubepods/pod{uid}"),
-        Qos::Burstable => format!("/kubepods/burstable/pod{uid}"),
-        Qos::BestEffort => format!("/kubepods/besteffort/pod{uid}"),
+        Qos::Guaranteed => format!("pod{uid}"),
+        Qos::Burstable => format!("burstable/pod{uid}"),
+        Qos::BestEffort => format!("besteffort/pod{uid}"),
     }
 }
 
@@ -171,13 +171,13 @@ mod tests {
             assert_eq!(Qos::of(pod.spec.as_ref().unwrap()).as_str(), expected, "{resources:?}");
             assert_eq!(pod_cgroup(&pod), cgroup);
         };
-        check(&[json!({})], "BestEffort", "/kubepods/besteffort/podu");
-        check(&[json!({"requests": {"cpu": "0"}})], "BestEffort", "/kubepods/besteffort/podu");
-        check(std::slice::from_ref(&limits), "Guaranteed", "/kubepods/podu");
-        check(&[equal], "Guaranteed", "/kubepods/podu");
-        check(&[less], "Burstable", "/kubepods/burstable/podu");
-        check(&[limits, json!({})], "Burstable", "/kubepods/burstable/podu");
-        check(&[json!({"requests": {"example.com/gpu": "1"}})], "BestEffort", "/kubepods/besteffort/podu");
+        check(&[json!({})], "BestEffort", "besteffort/podu");
+        check(&[json!({"requests": {"cpu": "0"}})], "BestEffort", "besteffort/podu");
+        check(std::slice::from_ref(&limits), "Guaranteed", "podu");
+        check(&[equal], "Guaranteed", "podu");
+        check(&[less], "Burstable", "burstable/podu");
+        check(&[limits, json!({})], "Burstable", "burstable/podu");
+        check(&[json!({"requests": {"example.com/gpu": "1"}})], "BestEffort", "besteffort/podu");
     }
 
     #[test]

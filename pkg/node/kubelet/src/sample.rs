@@ -51,6 +51,7 @@ pub(crate) fn config(root: &std::path::Path) -> crate::config::Config {
         node_ips: vec!["192.0.2.1".parse().unwrap()],
         root: root.join("kubelet"),
         logs: root.join("logs"),
+        cgroup: "/kubepods".into(),
         cluster_dns: vec!["10.43.0.10".parse().unwrap()],
         cluster_domain: "cluster.local".to_owned(),
         resolv_conf: root.join("resolv.conf"),

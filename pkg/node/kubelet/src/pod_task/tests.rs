@@ -204,7 +204,7 @@ fn context(
         images: Images::new(runtime.clone(), objects.clone()),
         volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
         objects,
-        cgroups: Cgroups::open(&root.join("cgroup")),
+        cgroups: Cgroups::open(&root.join("cgroup"), Path::new("/kubepods")),
         recorder: Recorder::start(scope, client.clone(), "kubelet", "edge"),
         node: Node::start(scope, &parts),
         allocatable,

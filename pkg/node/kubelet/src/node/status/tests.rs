@@ -8,6 +8,7 @@ fn config() -> Config {
         node_ips: vec!["192.0.2.1".parse().unwrap()],
         root: "/var/lib/kubelet".into(),
         logs: "/var/log/pods".into(),
+        cgroup: "/kubepods".into(),
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".to_owned(),
         resolv_conf: "/etc/resolv.conf".into(),
