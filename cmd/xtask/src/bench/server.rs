@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -84,14 +85,14 @@ impl Place {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), Timestamp::now());
         let mut child = command.spawn().with_context(|| format!("start {}", self.binary.display()))?;
         let pid = i32::try_from(child.id().context("a started process has an id")?)?;
         let ready = async || {
             let target =
                 timeout(PATIENCE, api_ready(&config)).await.context("the API did not become ready")??;
             let api = began.elapsed();
-            timeout(PATIENCE, node_ready(&target)).await.context("the node did not become Ready")??;
+            timeout(PATIENCE, node_ready(&target, began_at)).await.context("the node did not become Ready")??;
             Ok::<_, anyhow::Error>((target, Start { api, node: began.elapsed() }))
         };
         let outcome = tokio::select! {
@@ -148,17 +149,26 @@ async fn api_ready(config: &Path) -> Result<Target> {
     }
 }
 
-async fn node_ready(target: &Target) -> Result<()> {
+/// Asks until the node is Ready. What an earlier run said does not count: the lease must have been renewed since, which
+/// follows the first status.
+async fn node_ready(target: &Target, since: Timestamp) -> Result<()> {
     let mut connection = target.connect().await?;
     let mut ticks = interval(TICK);
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{NODE}");
     loop {
         ticks.tick().await;
-        if let Ok(node) = connection.get(&format!("/api/v1/nodes/{NODE}")).await
+        if let Ok(lease) = connection.get(&lease).await
+            && renewed(&lease) > Some(since)
+            && let Ok(node) = connection.get(&format!("/api/v1/nodes/{NODE}")).await
             && is_ready(&node)
         {
             return Ok(());
         }
     }
+}
+
+fn renewed(lease: &Value) -> Option<Timestamp> {
+    lease["spec"]["renewTime"].as_str()?.parse().ok()
 }
 
 fn is_ready(node: &Value) -> bool {
