@@ -95,7 +95,11 @@ fn test() -> Result<()> {
 fn system() -> Result<()> {
     let binary = build::path(build::Profile::Quick);
     let mut test = Command::new("cargo");
-    test.current_dir(workspace::root()).env("TESTED_EDGEK", binary).args(["test", "--package", "edgek-tests"]);
+    test.current_dir(workspace::root()).env("TESTED_EDGEK", binary).args([
+        "test",
+        "--package",
+        "edgek-tests",
+    ]);
     process::run(&mut test)
 }
 

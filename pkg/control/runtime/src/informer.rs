@@ -12,7 +12,11 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
+
+/// Between two attempts to watch.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// An object by namespace (empty when it has none) and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -208,25 +212,30 @@ struct Follower<K> {
 }
 
 impl<K> Follower<K> {
+    /// However a watch ends, the next one waits; one that delivered something or lasted was fine, so only a server
+    /// that gives nothing is asked ever less often.
     async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_DELAY);
         loop {
-            match self.follow().await {
-                // Servers end watches now and then.
-                Ok(()) => backoff.reset(),
+            let began = Instant::now();
+            match self.follow(&mut backoff).await {
+                Ok(()) => debug!(resource = %self.api.resource().plural, "the server ended the watch"),
                 Err(error) if error.is_expired() => {
                     debug!(resource = %self.api.resource().plural, "history is gone; listing again");
                     self.revision.clear();
                 }
                 Err(error) => {
                     warn!(resource = %self.api.resource().plural, %error, "watching failed; it will be tried again");
-                    backoff.wait().await;
                 }
             }
+            if began.elapsed() > LONGEST_DELAY {
+                backoff.reset();
+            }
+            backoff.wait().await;
         }
     }
 
-    async fn follow(&mut self) -> Result<(), Error> {
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
         if self.revision.is_empty() {
             self.list().await?;
         }
@@ -239,6 +248,7 @@ impl<K> Follower<K> {
         let mut watch = self.api.watch(&query).await?;
         while let Some(event) = watch.next().await? {
             self.apply(event)?;
+            backoff.reset();
         }
         Ok(())
     }
@@ -287,5 +297,57 @@ impl<K> Follower<K> {
         for handler in self.shared.handlers.read().iter() {
             handler(change);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgek_client::{Body, Client};
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use k8s_openapi::api::core::v1::Pod;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A server whose lists are empty and whose watches give `events` and end at once. It counts the requests, and
+    /// after a thousand it answers no more.
+    fn server(events: &'static str) -> (Client, Arc<AtomicUsize>) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = requests.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if number > 1000 {
+                    std::future::pending::<()>().await;
+                }
+                let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+                let body = if watch { events } else { r#"{"metadata":{"resourceVersion":"1"},"items":[]}"# };
+                let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
+                Ok::<_, edgek_client::BoxError>(Response::new(body))
+            }
+        });
+        (Client::new(service), requests)
+    }
+
+    /// How often a server is asked in ten minutes.
+    async fn requests_in_ten_minutes(events: &'static str) -> usize {
+        let (client, requests) = server(events);
+        let scope = Scope::root();
+        let _informer = Informer::<Pod>::start(&scope, client.all(), ListQuery::default());
+        edgek_base_lifecycle::sleep(Duration::from_secs(600)).await;
+        requests.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_that_end_at_once_are_begun_ever_less_often() {
+        let requests = requests_in_ten_minutes("").await;
+        assert!((15..40).contains(&requests), "{requests} requests");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn history_that_is_always_gone_is_listed_ever_less_often() {
+        let gone = "{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\"}}\n";
+        let requests = requests_in_ten_minutes(gone).await;
+        assert!((30..80).contains(&requests), "{requests} requests");
     }
 }

@@ -35,7 +35,9 @@ struct State<K> {
     /// Keys that wait or must be handled again when their present run ends.
     dirty: BTreeSet<K>,
     running: BTreeSet<K>,
-    later: BTreeMap<Instant, Vec<K>>,
+    later: BTreeMap<Instant, BTreeSet<K>>,
+    /// When each key of `later` comes.
+    due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
 }
 
@@ -53,6 +55,7 @@ impl<K: Ord + Clone + Hash> Queue<K> {
             dirty: BTreeSet::new(),
             running: BTreeSet::new(),
             later: BTreeMap::new(),
+            due: HashMap::new(),
             failures: HashMap::new(),
         };
         Self(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }))
@@ -64,9 +67,9 @@ impl<K: Ord + Clone + Hash> Queue<K> {
         self.0.changed.notify_one();
     }
 
-    /// Adds a key after a while.
+    /// Adds a key after a while. A key that is already to come earlier comes then, once.
     pub fn add_after(&self, key: K, delay: Duration) {
-        self.0.state.lock().later.entry(Instant::now() + delay).or_default().push(key);
+        self.0.state.lock().add_at(key, Instant::now() + delay);
         self.0.changed.notify_one();
     }
 
@@ -76,7 +79,7 @@ impl<K: Ord + Clone + Hash> Queue<K> {
         let failures = state.failures.entry(key.clone()).or_default();
         let delay = FIRST_RETRY.saturating_mul(1 << (*failures).min(18)).min(LAST_RETRY);
         *failures += 1;
-        state.later.entry(Instant::now() + delay).or_default().push(key);
+        state.add_at(key, Instant::now() + delay);
         drop(state);
         self.0.changed.notify_one();
     }
@@ -116,7 +119,20 @@ impl<K: Ord + Clone + Hash> Queue<K> {
     }
 }
 
-impl<K: Ord + Clone> State<K> {
+impl<K: Ord + Clone + Hash> State<K> {
+    fn add_at(&mut self, key: K, at: Instant) {
+        if let Some(due) = self.due.get(&key).copied() {
+            if due <= at {
+                return;
+            }
+            if let Some(keys) = self.later.get_mut(&due) {
+                keys.remove(&key);
+            }
+        }
+        self.due.insert(key.clone(), at);
+        self.later.entry(at).or_default().insert(key);
+    }
+
     fn add(&mut self, key: K) {
         if self.dirty.insert(key.clone()) && !self.running.contains(&key) {
             self.ready.push_back(key);
@@ -128,6 +144,7 @@ impl<K: Ord + Clone> State<K> {
         let now = Instant::now();
         while let Some(entry) = self.later.first_entry().filter(|entry| *entry.key() <= now) {
             for key in entry.remove() {
+                self.due.remove(&key);
                 self.add(key);
             }
         }
@@ -155,6 +172,20 @@ mod tests {
         assert_eq!(queue.next().await, "b");
         queue.done(&"a");
         assert_eq!(queue.next().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_to_come_twice_comes_once_at_the_earlier_time() {
+        let (queue, before) = (Queue::new(), Instant::now());
+        for seconds in [20, 10, 30] {
+            queue.add_after("a", Duration::from_secs(seconds));
+        }
+        queue.add_after("b", Duration::from_secs(60));
+        for (key, seconds) in [("a", 10), ("b", 60)] {
+            assert_eq!(queue.next().await, key);
+            queue.done(&key);
+            assert_eq!(before.elapsed().as_secs(), seconds);
+        }
     }
 
     #[tokio::test(start_paused = true)]
