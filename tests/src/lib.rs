@@ -4,16 +4,23 @@
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+mod namespace;
+mod terminal;
+
+pub use namespace::Namespace;
+pub use terminal::Terminal;
+
 /// How long anything a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A small image that every host has, under its upstream name.
 pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-2";
-/// The test server of Kubernetes.
+/// The test server of Kubernetes, which every host has too.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.66.1";
 
 static HOSTS: AtomicU32 = AtomicU32::new(0);
@@ -187,7 +194,6 @@ impl Host {
 
     /// kubectl with `input` on its standard input.
     pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> String {
-        use std::io::Write as _;
         let mut command = self.kubectl_command(arguments);
         let mut child = command
             .stdin(Stdio::piped())
@@ -211,7 +217,8 @@ impl Host {
         }
     }
 
-    fn fail(&self, text: &str) -> ! {
+    /// Ends the test with `text` and what the server has logged.
+    pub fn fail(&self, text: &str) -> ! {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         panic!("{text}\nthe server's log:\n{log}");
     }

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-use edgek_tests::{AGNHOST, BUSYBOX, Host};
+use edgek_tests::{BUSYBOX, Host};
 
 fn started() -> Host {
     let mut host = Host::new();
@@ -27,46 +27,6 @@ fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
     }
     let explained = host.kubectl(&["explain", "pod.spec.containers.image"]);
     assert!(explained.contains("FIELD: image <string>"), "{explained}");
-}
-
-#[test]
-fn a_deployment_is_created_scaled_updated_undone_and_deleted() {
-    let host = started();
-    host.kubectl(&[
-        "create",
-        "deployment",
-        "web",
-        &format!("--image={AGNHOST}"),
-        "--replicas=3",
-        "--",
-        "/agnhost",
-        "pause",
-    ]);
-    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
-    host.kubectl(&["scale", "deployment/web", "--replicas=2"]);
-    host.eventually("two pods", || {
-        host.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).lines().count() == 2
-    });
-    let other = "registry.k8s.io/e2e-test-images/agnhost:2.55";
-    host.kubectl(&["set", "image", "deployment/web", &format!("agnhost={other}")]);
-    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
-    let image = || {
-        host.kubectl(&[
-            "get",
-            "deployment",
-            "web",
-            "-o",
-            "jsonpath={.spec.template.spec.containers[0].image}",
-        ])
-    };
-    assert_eq!(image(), other);
-    host.kubectl(&["rollout", "undo", "deployment/web"]);
-    host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
-    assert_eq!(image(), AGNHOST);
-    host.kubectl(&["delete", "deployment", "web"]);
-    host.eventually("nothing is left of it", || {
-        host.kubectl(&["get", "rs,pods", "-l", "app=web", "-o", "name"]).is_empty()
-    });
 }
 
 const SHELL: &str = "echo hello; trap 'exit 0' TERM; while true; do sleep 0.1; done";

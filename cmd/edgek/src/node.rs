@@ -16,6 +16,7 @@ use edgek_node_runtime::containerd::{
     self, Containerd, Daemon, DaemonConfig, LogLimits, Program, Registries,
 };
 use k8s_openapi::api::core::v1::Taint;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::bundle::{Bundle, NODE};
@@ -55,8 +56,9 @@ pub(crate) async fn start(
     unpacking.await??;
     let runtime = start_runtime(config, &bundle, scope)?;
     finish_in_background(bundle, scope);
-    import_images(config.data_dir.join("agent/images"), runtime.clone(), scope);
-    Ok(Kubelet::start(scope, kubelet_config(config, name, address)?, client, runtime, Arc::new(network)))
+    let imported = import_images(config.data_dir.join("agent/images"), runtime.clone(), scope);
+    let kubelet_config = kubelet_config(config, name, address)?;
+    Ok(Kubelet::start(scope, kubelet_config, client, runtime, Arc::new(network), imported))
 }
 
 fn start_runtime(config: &ServerConfig, bundle: &Bundle, scope: &Scope) -> Result<Arc<Containerd>> {
@@ -105,8 +107,9 @@ fn finish_in_background(bundle: Bundle, scope: &Scope) {
     });
 }
 
-/// Imports every archive of a folder, as K3s does; what is there already is quick.
-fn import_images(folder: PathBuf, runtime: Arc<Containerd>, scope: &Scope) {
+/// Imports every archive of a folder, as K3s does; what is there already is quick. Says when it is done.
+fn import_images(folder: PathBuf, runtime: Arc<Containerd>, scope: &Scope) -> watch::Receiver<bool> {
+    let (done, imported) = watch::channel(false);
     scope.spawn("image import", async move {
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
         let mut archives: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -121,7 +124,9 @@ fn import_images(folder: PathBuf, runtime: Arc<Containerd>, scope: &Scope) {
                 Err(error) => warn!(archive = %archive.display(), %error, "importing images"),
             }
         }
+        done.send_replace(true);
     });
+    imported
 }
 
 fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<Config> {

@@ -92,7 +92,9 @@ impl Place {
             let target =
                 timeout(PATIENCE, api_ready(&config)).await.context("the API did not become ready")??;
             let api = began.elapsed();
-            timeout(PATIENCE, node_ready(&target, began_at)).await.context("the node did not become Ready")??;
+            timeout(PATIENCE, node_ready(&target, began_at))
+                .await
+                .context("the node did not become Ready")??;
             Ok::<_, anyhow::Error>((target, Start { api, node: began.elapsed() }))
         };
         let outcome = tokio::select! {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use edgek_node_runtime::{Credentials, Image, Reference, Runtime};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::events::PodEvents;
@@ -41,6 +41,8 @@ pub struct Missing {
 pub struct Images {
     runtime: Arc<dyn Runtime>,
     objects: Objects,
+    /// Whether the archives on the node are imported; so are they when nobody can say any more.
+    imported: watch::Receiver<bool>,
     pulls: Semaphore,
     failures: Mutex<HashMap<(String, String), Failure>>,
 }
@@ -61,9 +63,10 @@ enum Policy {
 }
 
 impl Images {
-    /// Over this runtime, with pull secrets from these objects.
-    pub fn new(runtime: Arc<dyn Runtime>, objects: Objects) -> Self {
-        Self { runtime, objects, pulls: Semaphore::new(PARALLEL_PULLS), failures: Mutex::default() }
+    /// Over this runtime, with pull secrets from these objects. An image that is missing is waited for until the
+    /// archives are imported.
+    pub fn new(runtime: Arc<dyn Runtime>, objects: Objects, imported: watch::Receiver<bool>) -> Self {
+        Self { runtime, objects, imported, pulls: Semaphore::new(PARALLEL_PULLS), failures: Mutex::default() }
     }
 
     /// The image of a container, pulled if its policy asks for it.
@@ -85,7 +88,7 @@ impl Images {
         })?;
         let policy = policy(container);
         if policy != Policy::Always {
-            let found = self.runtime.image(wanted).await.map_err(|error| {
+            let found = self.find(wanted).await.map_err(|error| {
                 let message = format!("Failed to inspect image {wanted:?}: {error}");
                 events.container_warning(name, "InspectFailed", &*message);
                 missing("ImageInspectError", message, FIRST_DELAY)
@@ -104,6 +107,20 @@ impl Images {
             return Err(missing("ErrImageNeverPull", message, FIRST_DELAY));
         }
         self.pull_unless_backing_off(pod, container, &reference, events).await
+    }
+
+    /// An image on the node. Without a network, asking a registry for one that is about to be imported takes a minute.
+    async fn find(&self, wanted: &str) -> Result<Option<Image>, edgek_node_runtime::Error> {
+        if let Some(image) = self.runtime.image(wanted).await? {
+            return Ok(Some(image));
+        }
+        let mut imported = self.imported.clone();
+        if *imported.borrow() {
+            return Ok(None);
+        }
+        // An error says that nothing imports any more.
+        let _ = imported.wait_for(|imported| *imported).await;
+        self.runtime.image(wanted).await
     }
 
     async fn pull_unless_backing_off(

@@ -13,6 +13,7 @@ use edgek_control_runtime::{Informer, Recorder};
 use edgek_node_network::Network;
 use edgek_node_runtime::Runtime;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
 
 use crate::cgroup::Cgroups;
 use crate::config::Config;
@@ -39,12 +40,14 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// Registers the node, adopts the containers that run, and runs pods until the scope ends. Pods go on when it ends.
+    /// `imported` becomes true once the image archives on the node are imported.
     pub fn start(
         scope: &Scope,
         config: Config,
         client: Client,
         runtime: Arc<dyn Runtime>,
         network: Arc<dyn Network>,
+        imported: watch::Receiver<bool>,
     ) -> Self {
         let config = Arc::new(config);
         let facts = Arc::new(Facts::read(&config.root));
@@ -61,7 +64,7 @@ impl Kubelet {
         let objects = Objects::start(scope, client.clone());
         let context = Arc::new(Context {
             volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), Allocatable::of(&facts)),
-            images: Images::new(runtime.clone(), objects.clone()),
+            images: Images::new(runtime.clone(), objects.clone(), imported),
             objects,
             recorder: Recorder::start(scope, client.clone(), "kubelet", &config.node_name),
             cgroups,

@@ -201,7 +201,7 @@ fn context(
         collector: Arc::default(),
     };
     Arc::new(Context {
-        images: Images::new(runtime.clone(), objects.clone()),
+        images: Images::new(runtime.clone(), objects.clone(), tokio::sync::watch::channel(true).1),
         volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
         objects,
         cgroups: Cgroups::open(&root.join("cgroup"), Path::new("/kubepods")),

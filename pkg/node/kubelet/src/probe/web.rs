@@ -35,14 +35,21 @@ pub(super) async fn get(action: &HTTPGetAction, target: &Target<'_>) -> Result<(
     let stream: Box<dyn Stream> =
         if tls { Box::new(encrypt(tcp, target).await.map_err(failed)?) } else { Box::new(tcp) };
     let request = request(action, &authority, &path).map_err(|error| failed(error.to_string()))?;
-    let text = |error: hyper::Error| failed(error.to_string());
+    let text = |error: hyper::Error| {
+        let closed = error.is_incomplete_message() || error.is_canceled();
+        failed(if closed { "EOF".to_owned() } else { error.to_string() })
+    };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    // The connection carries the request; only the head of the answer counts.
+    let asking = sender.send_request(request);
+    tokio::pin!(asking);
+    // The connection carries the request; only the head of the answer counts. A connection that ends may have brought
+    // the answer with its end.
     let response = tokio::select! {
-        response = sender.send_request(request) => response.map_err(text)?,
-        ended = connection => return Err(failed(ended.err().map_or_else(|| "EOF".to_owned(), |e| e.to_string()))),
+        response = &mut asking => response,
+        _ = connection => asking.await,
     };
+    let response = response.map_err(text)?;
     match response.status().as_u16() {
         200..400 => Ok(()),
         code => Err(format!("HTTP probe failed with statuscode: {code}")),
