@@ -1,7 +1,7 @@
 //! The node's own object: registration, status, lease. [`Node::start`] is called once by the kubelet.
 //!
 //! The status is written when something changed, and otherwise every five minutes, as upstream does; the lease is the
-//! sign of life between. A node that is deleted registers again.
+//! sign of life between. A node that is deleted or taken for lost registers again.
 
 pub mod facts;
 mod lease;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope};
 use edgek_client::{Client, Error, ListQuery, Patch};
-use edgek_control_runtime::{Informer, Key};
+use edgek_control_runtime::{Informer, Item, Key};
 use edgek_node_runtime::Runtime;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -74,11 +74,11 @@ impl Node {
             lease::keep(client, node).await;
         });
         let objects = Informer::start(scope, parts.client.cluster::<NodeObject>(), query);
-        let deleted = look.clone();
+        let lost = look.clone();
         objects.on_change(move |change| {
-            if change.new.is_none() {
+            if change.new.is_none_or(is_given_up) {
                 gone.store(true, Ordering::Relaxed);
-                deleted.notify_one();
+                lost.notify_one();
             }
         });
         Self { objects, name, look }
@@ -95,10 +95,16 @@ impl Node {
     }
 }
 
+/// Whether the node controller took the node for lost, as after a long pause of this process.
+fn is_given_up(item: &Item) -> bool {
+    let conditions = item.decode::<NodeObject>().and_then(|node| node.status?.conditions).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "Unknown")
+}
+
 struct Reporter {
     parts: Parts,
     look: Arc<Notify>,
-    /// The node's object was deleted.
+    /// The node's object was deleted, or others speak for the node.
     gone: Arc<AtomicBool>,
     /// The status the server has, and when it was written.
     written: Option<(Value, Instant)>,
@@ -158,7 +164,7 @@ impl Reporter {
 
     async fn report(&mut self, observed: &Observed) -> Result<(), Error> {
         if self.gone.swap(false, Ordering::Relaxed) {
-            warn!("the node was deleted; registering again");
+            warn!("the node was deleted or given up; registering again");
             self.written = None;
         }
         let Some((old, at)) = &self.written else { return self.register(observed).await };
