@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::object::Ownership;
+use crate::object::{Ownership, unless_gone};
 use crate::{Start, discovery};
 
 const WORKERS: usize = 5;
@@ -167,7 +167,7 @@ impl Collector {
         let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
         if kept {
             lost.extend(waiting);
-            return tolerate(
+            return unless_gone(
                 objects.patch(&object.key.name, "", &object.without_owners(&lost)).await.map(|_| ()),
             );
         }
@@ -181,7 +181,7 @@ impl Collector {
         };
         let options =
             Delete { propagation: Some(propagation), uid: Some(uid.to_owned()), ..Delete::default() };
-        tolerate(objects.delete(&object.key.name, &options).await)
+        unless_gone(objects.delete(&object.key.name, &options).await)
     }
 
     /// Asks the server for an owner that the graph does not show. One of an unknown kind is left alone.
@@ -233,14 +233,6 @@ impl Collector {
         let patch =
             Patch::Merge(json!({"metadata": {"resourceVersion": object.revision, "finalizers": rest}}));
         let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
-        tolerate(objects.patch(&object.key.name, "", &patch).await.map(|_| ()))
-    }
-}
-
-/// What is gone needs nothing more.
-fn tolerate(outcome: Result<(), Error>) -> Result<(), Error> {
-    match outcome {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+        unless_gone(objects.patch(&object.key.name, "", &patch).await.map(|_| ()))
     }
 }

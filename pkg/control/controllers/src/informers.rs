@@ -4,7 +4,10 @@ use edgek_base_lifecycle::Scope;
 use edgek_client::{Client, ListQuery};
 use edgek_control_runtime::Informer;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use serde::Deserialize;
 
 /// The objects the controllers look at.
 pub(crate) struct Informers {
@@ -14,6 +17,9 @@ pub(crate) struct Informers {
     pub(crate) root_cas: Informer<ConfigMap>,
     pub(crate) pods: Informer<Pod>,
     pub(crate) nodes: Informer<Node>,
+    /// Only those of nodes.
+    pub(crate) leases: Informer<Lease>,
+    pub(crate) cluster_roles: Informer<ClusterRole>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
     pub(crate) deployments: Informer<Deployment>,
 }
@@ -27,9 +33,29 @@ impl Informers {
             service_accounts: Informer::start(scope, client.all(), all()),
             root_cas: Informer::start(scope, client.all(), root_cas),
             nodes: Informer::start(scope, client.cluster(), all()),
+            leases: Informer::start(scope, client.namespaced(crate::node_lifecycle::LEASES), all()),
+            cluster_roles: Informer::start(scope, client.cluster(), all()),
             pods: Informer::start(scope, client.all(), all()),
             deployments: Informer::start(scope, client.all(), all()),
             replica_sets: Informer::start(scope, client.all(), all()),
         }
     }
+
+    /// The pods on a node.
+    pub(crate) fn pods_on(&self, node: &str) -> Vec<Pod> {
+        self.pods.select("", |pod| pod.decode::<Placement>().is_some_and(|pod| pod.spec.node_name == node))
+    }
+}
+
+/// Where a pod is.
+#[derive(Deserialize)]
+struct Placement {
+    spec: PlacementSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlacementSpec {
+    #[serde(default)]
+    node_name: String,
 }

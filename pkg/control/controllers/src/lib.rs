@@ -6,17 +6,20 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod cluster_role;
 mod deployment;
 mod discovery;
 mod expectations;
 mod garbage;
 mod informers;
 mod namespace;
+mod node_lifecycle;
 mod object;
 mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
+mod taint_eviction;
 
 use std::sync::Arc;
 
@@ -57,4 +60,8 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     namespace::start(&start, client("namespace-controller"));
     garbage::start(&start, client("generic-garbage-collector"));
     pod_gc::start(&start, client("pod-garbage-collector"));
+    node_lifecycle::start(&start, client("node-controller"));
+    // Upstream's taint eviction writes as the node controller, too.
+    taint_eviction::start(&start, client("node-controller"));
+    cluster_role::start(&start, client("clusterrole-aggregation-controller"));
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgek_api::selector::label::Selector;
+use edgek_client::Error;
 use edgek_control_runtime::{Involved, Item, Key};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// Whether new objects may be made in a namespace.
 #[expect(clippy::needless_pass_by_value, reason = "a predicate for `is_some_and`")]
@@ -123,6 +125,18 @@ pub(crate) fn pod_condition<'a>(pod: &'a Pod, condition: &str) -> Option<&'a Pod
     conditions.find(|candidate| candidate.type_ == condition)
 }
 
+/// The condition of a pod that is ended by the cluster and not by itself.
+pub(crate) fn disruption_target(pod: &Pod, reason: &str, message: &str) -> Value {
+    json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": Time(Timestamp::now()),
+        "observedGeneration": pod.metadata.generation,
+    })
+}
+
 /// Since when a pod is ready; `None` when it is not.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let ready = pod_condition(pod, "Ready").filter(|condition| condition.status == "True")?;
@@ -135,4 +149,12 @@ pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     let needed = Duration::from_secs(min_ready_seconds.max(0).unsigned_abs().into());
     let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     Some(needed.saturating_sub(passed))
+}
+
+/// What is gone already needs nothing more.
+pub(crate) fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
 }

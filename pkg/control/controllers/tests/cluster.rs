@@ -12,7 +12,7 @@ use edgek_apiserver_authn::{Authenticator, Error, Object, Objects, PRIVILEGED_GR
 use edgek_apiserver_authz::AlwaysAllow;
 use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
-use edgek_client::{Client, Delete, ListQuery, ResourceRef};
+use edgek_client::{Api, Client, Delete, ListQuery, Patch, ResourceRef};
 use edgek_control_controllers::{Config, start};
 use edgek_store_log::MemoryLog;
 use edgek_store_watch::{Store, Window};
@@ -131,4 +131,73 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
         edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
     }
     panic!("the namespace is still there: {}", namespaces.get("a").await.unwrap());
+}
+
+/// A ready node whose kubelet renews its lease once.
+async fn register(client: &Client, name: &str) {
+    let nodes = client.untyped(resource("", "nodes", false), None);
+    nodes.create(&json!({"metadata": {"name": name}})).await.unwrap();
+    let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"});
+    let status = Patch::Strategic(json!({"status": {"conditions": [ready]}}));
+    nodes.patch(name, "status", &status).await.unwrap();
+    let lease = json!({"metadata": {"name": name}, "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}});
+    leases(client).create(&lease).await.unwrap();
+}
+
+fn leases(client: &Client) -> Api<Value> {
+    client.untyped(resource("coordination.k8s.io", "leases", true), Some("kube-node-lease"))
+}
+
+/// The node's `Ready` condition and the keys and effects of its taints.
+async fn seen(client: &Client, name: &str) -> (String, Vec<String>) {
+    let node = client.untyped(resource("", "nodes", false), None).get(name).await.unwrap();
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    let taints = taints.map(|taint| text(&taint["key"]) + ":" + &text(&taint["effect"])).collect();
+    (text(&ready["status"]), taints)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_falls_silent_is_unreachable_and_its_pods_leave() {
+    let (scope, client) = cluster().await;
+    for namespace in ["kube-node-lease", "a"] {
+        let namespace = json!({"metadata": {"name": namespace}});
+        client.untyped(resource("", "namespaces", false), None).create(&namespace).await.unwrap();
+    }
+    register(&client, "alive").await;
+    register(&client, "silent").await;
+    let pods = client.untyped(resource("", "pods", true), Some("a"));
+    let container = json!({"name": "c", "image": "i"});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "silent", "containers": [container]}});
+    pods.create(&pod).await.unwrap();
+    let ready = Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+    pods.patch("p", "status", &ready).await.unwrap();
+
+    let renew = async |seconds: u64| {
+        for second in (0..seconds).step_by(10) {
+            let time = format!("2026-01-01T00:{:02}:{:02}.{:06}Z", second / 60, second % 60, seconds);
+            let patch = Patch::Merge(json!({"spec": {"renewTime": time}}));
+            leases(&client).patch("alive", "", &patch).await.unwrap();
+            edgek_base_lifecycle::sleep(Duration::from_secs(10)).await;
+        }
+    };
+    renew(40).await;
+    assert_eq!(seen(&client, "silent").await, ("True".into(), vec![]));
+    renew(20).await;
+    let unreachable =
+        ["NoSchedule", "NoExecute"].map(|effect| format!("node.kubernetes.io/unreachable:{effect}"));
+    assert_eq!(seen(&client, "silent").await, ("Unknown".into(), unreachable.to_vec()));
+    assert_eq!(seen(&client, "alive").await, ("True".into(), vec![]));
+    assert_eq!(pods.get("p").await.unwrap()["status"]["conditions"][0]["status"], "False");
+    // Pods tolerate it for five minutes.
+    renew(270).await;
+    assert_eq!(pods.get("p").await.unwrap()["metadata"]["deletionTimestamp"], Value::Null);
+    renew(60).await;
+    let pod = pods.get("p").await.unwrap();
+    assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod:#}");
+    let mut conditions = pod["status"]["conditions"].as_array().unwrap().iter();
+    assert!(conditions.any(|it| it["reason"] == "DeletionByTaintManager"), "{pod:#}");
+    scope.close(Duration::from_secs(5)).await.unwrap();
 }

@@ -11,9 +11,11 @@ mod informer;
 mod informers;
 mod queue;
 mod recorder;
+mod toleration;
 
 pub use driver::{Next, run};
 pub use informer::{Change, Informer, Item, Key};
 pub use informers::Informers;
 pub use queue::Queue;
 pub use recorder::{Involved, Kind, Recorder};
+pub use toleration::tolerates;

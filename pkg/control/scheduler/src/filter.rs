@@ -1,6 +1,6 @@
 //! Filters: why a pod cannot run on a node. Pure, in upstream's order and words.
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::Taint;
 
 use crate::affinity::{self, Namespaces, node_matches};
 use crate::pod::PodInfo;
@@ -79,26 +79,11 @@ pub fn untolerated<'a>(pod: &PodInfo, node: &'a NodeInfo) -> Option<&'a Taint> {
 
 /// Whether the pod tolerates a taint.
 pub fn tolerates(pod: &PodInfo, taint: &Taint) -> bool {
-    pod.spec.tolerations.iter().flatten().any(|toleration| toleration_matches(toleration, taint))
-}
-
-/// Whether a toleration speaks of this taint.
-pub fn toleration_matches(toleration: &Toleration, taint: &Taint) -> bool {
-    let (text, value) = (Option::as_deref, taint.value.as_deref().unwrap_or_default());
-    let any_or = |mine: Option<&str>, theirs: &str| mine.is_none_or(|mine| mine.is_empty() || mine == theirs);
-    let own = text(&toleration.value).unwrap_or_default();
-    let compare = |bound: fn(i64, i64) -> bool| {
-        value.parse().ok().zip(own.parse().ok()).is_some_and(|(taint, own)| bound(taint, own))
-    };
-    any_or(text(&toleration.effect), &taint.effect)
-        && any_or(text(&toleration.key), &taint.key)
-        && match text(&toleration.operator).unwrap_or("Equal") {
-            "" | "Equal" => own == value,
-            "Exists" => true,
-            "Gt" => compare(|taint, own| taint > own),
-            "Lt" => compare(|taint, own| taint < own),
-            _ => false,
-        }
+    pod.spec
+        .tolerations
+        .iter()
+        .flatten()
+        .any(|toleration| edgek_control_runtime::tolerates(toleration, taint))
 }
 
 fn lacks(pod: &PodInfo, node: &NodeInfo) -> Vec<String> {
