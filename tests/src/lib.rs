@@ -3,6 +3,8 @@
 //! [`Host`] is a machine of its own, a network namespace, on which a test runs edgek as a user would. The tests need
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
+pub mod api;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -103,6 +105,12 @@ impl Host {
         self.folder.path().join("edgek.yaml")
     }
 
+    /// The API server, to be asked without kubectl. It must have started once.
+    pub fn api(&self) -> api::Server {
+        let network = Path::new("/run/netns").join(&self.namespace);
+        api::Server::of(&self.kubeconfig(), network).expect("the administrator's kubeconfig")
+    }
+
     fn settings(&self) -> [String; 5] {
         [
             format!("--data-dir={}", self.data_dir().display()),
@@ -135,17 +143,45 @@ impl Host {
             .expect("starting edgek")
     }
 
+    /// Starts the server with further flags and waits until its API is served.
+    pub fn serve(&mut self, flags: &[&str]) -> (api::Server, api::Connection) {
+        self.launch(flags);
+        let mut served = None;
+        self.eventually("the API is served", || {
+            self.check_server();
+            served = self.kubeconfig().exists().then(|| self.api()).and_then(|api| {
+                let connection = api.connect().ok()?;
+                Some((api, connection))
+            });
+            served.is_some()
+        });
+        served.expect("the condition above")
+    }
+
+    /// Starts the server with further flags.
+    pub fn launch(&mut self, flags: &[&str]) {
+        assert!(self.server.is_none(), "a server runs already");
+        self.server = Some(self.spawn_server(flags));
+    }
+
     /// Starts the server and waits until the node is Ready.
     pub fn start(&mut self) {
-        let mut server = self.spawn_server(&[]);
+        self.launch(&[]);
         self.eventually("the node is Ready", || {
-            if let Ok(Some(status)) = server.try_wait() {
-                self.fail(&format!("edgek has ended: {status}"));
-            }
+            self.check_server();
             let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
             self.try_kubectl(&["get", "nodes", "-o", ready]).is_ok_and(|status| status == "True")
         });
-        self.server = Some(server);
+    }
+
+    /// Fails when the server has ended by itself.
+    fn check_server(&self) {
+        let server = self.server.as_ref().expect("a server that was started");
+        // A child that has ended stays a zombie until somebody waits for it.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap_or_default();
+        if stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with('Z')) {
+            self.fail("edgek has ended");
+        }
     }
 
     /// kill -9 of the server.
@@ -213,7 +249,7 @@ impl Host {
             if now() > deadline {
                 self.fail(&format!("not within {} s: {what}", PATIENCE.as_secs()));
             }
-            std::thread::park_timeout(Duration::from_millis(50));
+            pause(Duration::from_millis(10));
         }
     }
 
@@ -228,6 +264,15 @@ impl Host {
 #[expect(clippy::disallowed_methods, reason = "real processes run on the real clock")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// Lets time pass.
+pub fn pause(time: Duration) {
+    let end = now() + time;
+    // A thread may be woken early.
+    while let Some(left) = end.checked_duration_since(now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 impl Drop for Host {
