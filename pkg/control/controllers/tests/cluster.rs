@@ -201,3 +201,26 @@ async fn a_node_that_falls_silent_is_unreachable_and_its_pods_leave() {
     assert!(conditions.any(|it| it["reason"] == "DeletionByTaintManager"), "{pod:#}");
     scope.close(Duration::from_secs(5)).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_node_does_not_come_back_is_deleted() {
+    let (scope, client) = cluster().await;
+    client
+        .untyped(resource("", "namespaces", false), None)
+        .create(&json!({"metadata": {"name": "a"}}))
+        .await
+        .unwrap();
+    let pods = client.untyped(resource("", "pods", true), Some("a"));
+    let spec = json!({"nodeName": "gone", "containers": [{"name": "c", "image": "i"}]});
+    // The finalizer lets us see it.
+    let metadata = json!({"name": "p", "finalizers": ["example.com/wait"]});
+    pods.create(&json!({"metadata": metadata, "spec": spec})).await.unwrap();
+    edgek_base_lifecycle::sleep(Duration::from_secs(39)).await;
+    assert_eq!(pods.get("p").await.unwrap()["metadata"]["deletionTimestamp"], Value::Null);
+    edgek_base_lifecycle::sleep(Duration::from_secs(2)).await;
+    let pod = pods.get("p").await.unwrap();
+    assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod:#}");
+    assert_eq!(pod["status"]["phase"], "Failed");
+    assert_eq!(pod["status"]["conditions"][0]["reason"], "DeletionByPodGC");
+    scope.close(Duration::from_secs(5)).await.unwrap();
+}
