@@ -10,6 +10,7 @@ mod cluster;
 mod control_plane;
 mod dial;
 mod exit;
+mod kubelet_api;
 mod node;
 mod notify;
 mod server;

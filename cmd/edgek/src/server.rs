@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::control_plane::{ControlPlane, Identity};
 use crate::dial::LocalDial;
 use crate::exit::{Code, Failure};
-use crate::{bootstrap, node, notify, sources};
+use crate::{bootstrap, kubelet_api, node, notify, sources};
 
 /// How long the tasks of one stage may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -100,6 +100,7 @@ async fn start(config: &ServerConfig, stages: &Stages) -> Result<ControlPlane, F
         let client = control_plane.client(&format!("system:node:{name}"), &["system:nodes"]);
         let kubelet = node::start(config, &name, address, client, &stages.node).await?;
         dial.set(&name, kubelet.server(), stages.node.clone());
+        kubelet_api::listen(&kubelet, config, &identity, &control_plane.pki, &stages.node).await?;
     }
     notify::ready();
     Ok(control_plane)

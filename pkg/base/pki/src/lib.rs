@@ -11,10 +11,12 @@
 pub mod authority;
 pub mod clock;
 pub mod kubeconfig;
+mod peer;
 mod serving;
 mod store;
 
 pub use authority::{Authority, Issued, Subject};
+pub use peer::Peer;
 pub use serving::Serving;
 pub use store::Pki;
 

@@ -13,6 +13,7 @@ use edgek_control_runtime::{Informer, Recorder};
 use edgek_node_network::Network;
 use edgek_node_runtime::Runtime;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::cgroup::Cgroups;
@@ -25,7 +26,7 @@ use crate::node::status::Allocatable;
 use crate::node::{Node, Parts};
 use crate::objects::Objects;
 use crate::record::Records;
-use crate::server::Server;
+use crate::server::{self, Gate, Server};
 use crate::volume::Volumes;
 use dispatch::Dispatcher;
 
@@ -94,6 +95,19 @@ impl Kubelet {
     /// The kubelet's HTTP API.
     pub fn server(&self) -> Server {
         Server::new(Arc::new(self.clone()), self.context.runtime.clone(), self.scope.clone())
+    }
+
+    /// The port of the HTTP API.
+    pub fn port(&self) -> u16 {
+        self.context.config.port
+    }
+
+    /// Serves the HTTP API to callers from the network until the scope ends, each judged by the API server. `tls`
+    /// verifies the client certificates it is shown.
+    pub fn listen(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        let gate = Gate::new(self.context.client.clone(), self.context.config.node_name.clone());
+        self.scope
+            .spawn("kubelet api", server::listen(self.server(), gate, listener, tls, self.scope.clone()));
     }
 
     /// The node's object and what keeps it true.

@@ -1,8 +1,11 @@
 //! The kubelet's HTTP API: logs, exec, attach, port-forward, and what monitoring reads.
 //!
-//! The API server passes kubectl's requests on to it, over a stream of its own to the node; [`Server::handle`] answers
-//! one request, whatever brought it. Whoever hands the stream over has authenticated the caller.
+//! The API server passes kubectl's requests on to it, over a stream of its own to the node: [`Server::serve`], for a
+//! caller that has been judged already. Everybody else comes over TLS: [`listen`], whose [`Gate`] asks who and whether
+//! they may.
 
+mod gate;
+mod listen;
 mod logs;
 mod portforward;
 mod remote;
@@ -24,6 +27,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
+
+pub use gate::Gate;
+pub use listen::listen;
 
 use logs::{Live, Only, Options};
 use remote::{StatusForm, Wanted};
@@ -109,7 +115,7 @@ impl Server {
         Self { pods, runtime, scope }
     }
 
-    /// Serves HTTP/1.1 over a stream until the client hangs up.
+    /// Serves HTTP/1.1 over a stream until the client hangs up. Whoever hands it over has judged the caller.
     pub async fn serve<IO>(&self, io: IO)
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -130,7 +136,7 @@ impl Server {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         match self.route(request).await {
             Ok(response) => response,
-            Err(NotHere { status, text }) => answer(status, "text/plain; charset=utf-8", text),
+            Err(refusal) => respond(refusal),
         }
     }
 
@@ -441,6 +447,10 @@ fn answer(status: StatusCode, content_type: &'static str, text: impl Into<String
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+fn respond(NotHere { status, text }: NotHere) -> Response<Body> {
+    answer(status, "text/plain; charset=utf-8", text)
 }
 
 fn json(value: &serde_json::Value) -> Response<Body> {
