@@ -58,7 +58,7 @@ pub enum DecodeError {
     #[error("couldn't get version/kind; json parse error: {0}")]
     Syntax(#[from] SyntaxError),
     /// Not YAML.
-    #[error("error converting YAML to JSON: yaml: {0}")]
+    #[error("yaml: {0}")]
     Yaml(String),
     /// A value of another type than the schema's.
     #[error("json: cannot unmarshal {given} into Go {place} of type {wanted}")]

@@ -8,6 +8,8 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
+pub use strategic::print;
+
 use serde_json::Value;
 
 use crate::schema::{Schema, TypeId};

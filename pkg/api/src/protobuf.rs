@@ -25,8 +25,14 @@ pub const MAGIC: &[u8] = b"k8s\0";
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The body lacks the `k8s\0` prefix.
-    #[error("provided data does not appear to be a protobuf message, expected prefix {MAGIC:?}")]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     NoMagic,
+    /// There are no bytes.
+    #[error("empty data")]
+    Empty,
+    /// There is nothing after the prefix.
+    #[error("empty body")]
+    EmptyEnvelope,
     /// A field is longer than the body.
     #[error("unexpected EOF")]
     Truncated,
@@ -90,7 +96,13 @@ pub struct ListMeta {
 /// # Errors
 /// When the prefix is missing or the envelope is damaged.
 pub fn open(body: &[u8]) -> Result<Envelope<'_>, DecodeError> {
-    decode::envelope(body.strip_prefix(MAGIC).ok_or(DecodeError::NoMagic)?)
+    if body.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    match body.strip_prefix(MAGIC).ok_or(DecodeError::NoMagic)? {
+        [] => Err(DecodeError::EmptyEnvelope),
+        envelope => decode::envelope(envelope),
+    }
 }
 
 /// Decodes an enveloped body as the given type. The envelope's apiVersion and kind, if it has them, become fields.

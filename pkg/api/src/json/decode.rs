@@ -113,10 +113,10 @@ impl<'a> Decoder<'a> {
 
     /// A value of the given kind; null comes back as `Value::Null`.
     fn value(&mut self, kind: &FieldKind, path: &Path<'_>) -> Result<Value> {
-        if path.depth > MAX_DEPTH {
-            return Err(SyntaxError::too_deep().into());
-        }
         let token = self.scanner.token()?;
+        if path.depth > MAX_DEPTH {
+            return Err(SyntaxError::too_deep(token).into());
+        }
         if token == Token::Null {
             self.scanner.null()?;
             return Ok(Value::Null);
@@ -270,13 +270,13 @@ impl<'a> Decoder<'a> {
     }
 
     fn wrong_type(&self, kind: &FieldKind, token: Token, path: &Path<'_>) -> DecodeError {
-        // These types decode their own text in Go, which then knows no field.
-        let (place, wanted) = match kind {
-            FieldKind::Time | FieldKind::MicroTime => ("value".to_owned(), "string".to_owned()),
-            FieldKind::IntOrString => ("value".to_owned(), "int32".to_owned()),
-            _ => (path.place(), self.go_type(kind)),
+        // In Go, these types decode their own text as another.
+        let wanted = match kind {
+            FieldKind::Time | FieldKind::MicroTime => "string".to_owned(),
+            FieldKind::IntOrString => "int32".to_owned(),
+            _ => self.go_type(kind),
         };
-        DecodeError::Type { given: token.as_str().to_owned(), place, wanted }
+        DecodeError::Type { given: token.as_str().to_owned(), place: path.place(), wanted }
     }
 
     /// The kind as Go prints its type.

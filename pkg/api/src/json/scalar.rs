@@ -53,7 +53,9 @@ pub(crate) fn base64(text: &str) -> Result<String> {
 fn offset(error: &base64::DecodeError, text: &str) -> usize {
     match error {
         base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
-        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len(),
+        // Go counts from the group that is not whole.
+        base64::DecodeError::InvalidLength(_) => text.len() - text.len() % 4,
+        base64::DecodeError::InvalidPadding => text.len(),
     }
 }
 

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Number, Value};
 
+use crate::quote::quote;
+
 /// Deeper bodies are refused. Everything stored must stay below the 128 levels that `serde_json` reads back, inside a
 /// list and a watch event.
 pub(crate) const MAX_DEPTH: usize = 100;
@@ -18,8 +20,9 @@ pub(crate) const MAX_OBJECTS: usize = 65_536;
 pub struct SyntaxError(String);
 
 impl SyntaxError {
-    pub(super) fn too_deep() -> Self {
-        Self("exceeded max depth".to_owned())
+    pub(super) fn too_deep(token: Token) -> Self {
+        let opening = if token == Token::Object { '{' } else { '[' };
+        Self(format!("invalid character '{opening}' exceeded max depth"))
     }
 
     fn too_many() -> Self {
@@ -91,11 +94,15 @@ impl<'a> Scanner<'a> {
     }
 
     fn unexpected(&self, context: &str) -> SyntaxError {
-        match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+        // Go names the byte, not the letter that it begins.
+        match self.text.as_bytes().get(self.at) {
             None => SyntaxError("unexpected end of JSON input".to_owned()),
-            Some('\'') => SyntaxError(format!(r"invalid character '\'' {context}")),
-            Some('"') => SyntaxError(format!("invalid character '\"' {context}")),
-            Some(other) => SyntaxError(format!("invalid character '{}' {context}", other.escape_default())),
+            Some(b'\'') => SyntaxError(format!(r"invalid character '\'' {context}")),
+            Some(b'"') => SyntaxError(format!("invalid character '\"' {context}")),
+            Some(byte) => {
+                let quoted = quote(&char::from(*byte).to_string());
+                SyntaxError(format!("invalid character '{}' {context}", quoted.trim_matches('"')))
+            }
         }
     }
 
@@ -329,11 +336,12 @@ impl<'a> Scanner<'a> {
 
     /// Any value as it is.
     pub(super) fn value(&mut self, depth: usize) -> Result<Value> {
+        let token = self.token()?;
         if depth > MAX_DEPTH {
-            return Err(SyntaxError::too_deep());
+            return Err(SyntaxError::too_deep(token));
         }
         let mut first = true;
-        Ok(match self.token()? {
+        Ok(match token {
             Token::Null => self.null().map(|()| Value::Null)?,
             Token::Bool => Value::Bool(self.bool()?),
             Token::String => Value::String(self.string()?.into_owned()),

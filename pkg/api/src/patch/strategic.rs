@@ -17,7 +17,8 @@ use serde_json::{Map, Value};
 use super::{Error, decode, kind_of};
 use crate::schema::{Field, FieldKind, PatchStrategy, Schema, TypeId};
 use list::Lists;
-use print::{go_type, print};
+use print::go_type;
+pub use print::print;
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";

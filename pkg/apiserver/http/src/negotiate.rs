@@ -1,6 +1,6 @@
 //! Content negotiation: which format and view of an object a client accepts, and what its body is.
 
-use edgek_api::status::Status;
+use edgek_api::status::{Reason, Status};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Uri};
 
@@ -17,6 +17,10 @@ const STREAM_TYPES: [&str; 3] = [
     "application/vnd.kubernetes.protobuf;stream=watch",
 ];
 
+/// What the path of a collection is read in: lists, and streams of events.
+const COLLECTION_TYPES: [&str; 5] =
+    [MEDIA_TYPES[0], MEDIA_TYPES[1], MEDIA_TYPES[2], STREAM_TYPES[0], STREAM_TYPES[2]];
+
 /// A format of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -29,7 +33,7 @@ pub(crate) enum Format {
 impl Format {
     fn of(media_type: &str) -> Option<Self> {
         Some(match media_type {
-            "application/json" | "*/*" | "application/*" => Self::Json,
+            "application/json" | "*/*" => Self::Json,
             "application/yaml" => Self::Yaml,
             "application/vnd.kubernetes.protobuf" => Self::Protobuf,
             _ => return None,
@@ -130,19 +134,34 @@ impl Accept {
         Self { clauses, pretty, include }
     }
 
-    /// How an object or list of a resource is to be written.
+    /// How an object of a resource is to be written.
     pub(crate) fn object(&self) -> Result<Output, Rejection> {
-        self.choose(true).ok_or_else(|| Status::not_acceptable(&MEDIA_TYPES).into())
+        self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &MEDIA_TYPES))
+    }
+
+    /// How a list of a resource is to be written.
+    pub(crate) fn list(&self) -> Result<Output, Rejection> {
+        self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &COLLECTION_TYPES))
     }
 
     /// How watch events are to be written.
     pub(crate) fn stream(&self) -> Result<Output, Rejection> {
-        self.choose(true).ok_or_else(|| Status::not_acceptable(&STREAM_TYPES).into())
+        self.choose(true).ok_or_else(|| self.refused(&STREAM_TYPES, &COLLECTION_TYPES))
     }
 
     /// How an answer that has no other views is to be written.
     pub(crate) fn plain(&self) -> Result<Output, Rejection> {
-        self.choose(false).ok_or_else(|| Status::not_acceptable(&MEDIA_TYPES).into())
+        self.choose(false).ok_or_else(|| self.refused(&MEDIA_TYPES, &MEDIA_TYPES))
+    }
+
+    /// Upstream refuses in two places: its router knows media types, what comes after it their parameters.
+    fn refused(&self, formats: &[&str], representations: &[&str]) -> Rejection {
+        if self.clauses.iter().any(|clause| Format::of(&clause.media_type).is_some()) {
+            return Status::not_acceptable(formats).into();
+        }
+        let message =
+            format!("406: Not Acceptable\n\nAvailable representations: {}", representations.join(", "));
+        Status::failure(406, Reason::NotAcceptable, message).with_causes(Vec::new()).into()
     }
 
     /// How an error is to be written: it always can be.
@@ -273,6 +292,12 @@ mod tests {
     fn what_is_not_acceptable_is_told_in_upstreams_words() {
         let Err(Rejection::Status(status)) = accept("text/html").object() else { panic!("accepted") };
         assert_eq!(status.code, 406);
+        assert_eq!(
+            status.message,
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        );
+        let unknown = accept("application/json;as=Unheard;g=of;v=v1").object();
+        let Err(Rejection::Status(status)) = unknown else { panic!("accepted") };
         assert_eq!(
             status.message,
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"

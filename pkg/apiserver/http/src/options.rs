@@ -10,7 +10,7 @@ use edgek_api::selector::{field, label};
 use edgek_api::status::{About, Status};
 use edgek_apiserver_admission::DryRun;
 use edgek_apiserver_registry::{DeleteOptions, check_dry_run};
-use edgek_store_watch::{At, Bookmarks, Filter, Revision};
+use edgek_store_watch::{At, AtError, Bookmarks, Filter, Revision};
 use serde_json::{Map, Value, json};
 
 use crate::error::Rejection;
@@ -54,12 +54,19 @@ impl ListOptions {
             filter: Filter { namespace: namespace.into(), labels, fields },
             limit: limit.unwrap_or_default(),
             token,
-            at: At::parse(&version, &matching).map_err(|error| bad(&error))?,
-            version: At::parse_version(&version).map_err(|error| bad(&error))?,
+            at: At::parse(&version, &matching).map_err(|error| bad_version(&error, use_))?,
+            version: At::parse_version(&version).map_err(|error| bad_version(&error, use_))?,
             bookmarks,
             initial_events: query.get("sendInitialEvents").map(|_| query.is_set("sendInitialEvents")),
             timeout: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         })
+    }
+}
+
+fn bad_version(error: &AtError, use_: Use) -> Status {
+    match use_ {
+        Use::List => Status::bad_request(format!("invalid resource version: {error}")),
+        Use::Watch => Status::bad_request(error.to_string()),
     }
 }
 
@@ -73,7 +80,6 @@ pub(crate) enum Use {
 fn number(query: Query<'_>, name: &str) -> Result<Option<i64>, Rejection> {
     match query.get(name) {
         None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|error: ParseIntError| {
             let problem = match error.kind() {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
@@ -181,6 +187,9 @@ impl WriteOptions {
                 Unknown::Warn
             }
         };
+        if kind == "PatchOptions" && query.get("force").is_some() {
+            problems.forbidden(&Path::Root("force"), "may not be specified for non-apply patch");
+        }
         refuse(kind, &problems)?;
         Ok(Self { dry_run, unknown })
     }

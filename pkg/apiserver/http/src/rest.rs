@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use edgek_api::json::Unknown;
+use edgek_api::name;
 use edgek_api::patch;
 use edgek_api::resource::Resource;
-use edgek_api::status::{About, Status};
+use edgek_api::status::{About, Reason, Status};
 use edgek_apiserver_admission::DryRun;
 use edgek_apiserver_registry::{DeleteOptions, Deletion, Key, Part, Patch, Replace, Stored, Updated};
 use http::{Response, StatusCode};
@@ -30,14 +31,18 @@ pub(crate) async fn call(
     // A path that puts a cluster-scoped object into a namespace, or a namespaced one into none, is none of ours.
     let misplaced = in_namespace != resource.namespaced;
     if misplaced && (in_namespace || named) {
-        return Err(Rejection::NoSuchPath);
+        return Err(Status::no_such_resource().into());
+    }
+    if named {
+        check_path_name(&path.name)?;
     }
     if !path.subresource.is_empty() {
         return subresource::call(call, path, resource).await;
     }
     let verb = call.info.verb;
     let on_object = matches!(verb, "get" | "update" | "patch" | "delete");
-    if !resource.serves(verb) || on_object != (named && verb != "watch") {
+    let writes_everywhere = misplaced && matches!(verb, "create" | "deletecollection");
+    if !resource.serves(verb) || on_object != (named && verb != "watch") || writes_everywhere {
         return Err(method_not_allowed());
     }
     if !resource.is_stored() {
@@ -47,13 +52,25 @@ pub(crate) async fn call(
         "get" => get(&call, path, resource),
         "list" => list::list(&call, path, resource),
         "watch" => watch::watch(&call, path, resource),
-        "create" if resource.namespaced && path.namespace.is_empty() => Err(method_not_allowed()),
         "create" => create(call, path, resource).await,
         "update" => update(call, path, resource, Part::Object).await,
         "patch" => patch(call, path, resource, Part::Object).await,
         "delete" => delete(call, path, resource).await,
         "deletecollection" => delete_collection(call, path, resource).await,
         _ => Err(method_not_allowed()),
+    }
+}
+
+/// Refuses a name that no object can have because paths cannot say it.
+fn check_path_name(name: &str) -> Result<(), Rejection> {
+    if name.contains('/') {
+        return Err(Status::no_such_resource().into());
+    }
+    match name::path_segment(name).first() {
+        Some(problem) => {
+            Err(Status::bad_request(format!("Name parameter invalid: {name:?}: {problem}")).into())
+        }
+        None => Ok(()),
     }
 }
 
@@ -136,8 +153,10 @@ pub(crate) async fn patch(
 
 /// The format of a patch.
 pub(crate) fn patch_kind(headers: &http::HeaderMap) -> Result<patch::Kind, Rejection> {
-    patch::Kind::from_content_type(&media_type(headers))
-        .ok_or_else(|| Status::unsupported_media_type(&patch::CONTENT_TYPES).into())
+    patch::Kind::from_content_type(&media_type(headers)).ok_or_else(|| {
+        let message = "415: Unsupported Media Type";
+        Status::failure(415, Reason::UnsupportedMediaType, message).with_causes(Vec::new()).into()
+    })
 }
 
 fn changed(

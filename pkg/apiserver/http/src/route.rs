@@ -58,7 +58,9 @@ impl Inner {
 /// The answer to a path that does not take this method.
 pub(crate) fn method_not_allowed() -> Rejection {
     let reason = edgek_api::status::Reason::MethodNotAllowed;
-    Status::failure(405, reason, "the server does not allow this method on the requested resource").into()
+    Status::failure(405, reason, "the server does not allow this method on the requested resource")
+        .with_causes(Vec::new())
+        .into()
 }
 
 /// Answers an authorised request.
@@ -74,7 +76,10 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
             .server
             .catalog
             .find(&path.group, &path.version, &path.resource)
-            .ok_or(Rejection::NoSuchPath)?;
+            .ok_or_else(|| no_such_path(call.server, &call.info.path))?;
+        if call.parts.method == Method::HEAD {
+            return Err(method_not_allowed());
+        }
         return rest::call(call, path, resource).await;
     }
     let path = call.info.path.as_str();
@@ -93,6 +98,17 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
     match documents::answer(call.server, path, &ask) {
         Some(_) if !reads => Err(method_not_allowed()),
         Some(answer) => answer,
-        None => Err(Rejection::NoSuchPath),
+        None => Err(no_such_path(call.server, path)),
     }
+}
+
+/// The answer to a path that leads nowhere: what is below a known group is answered for the group.
+fn no_such_path(server: &Inner, path: &str) -> Rejection {
+    let mut steps = path.trim_start_matches('/').split('/');
+    let known = match (steps.next(), steps.next(), steps.next()) {
+        (Some("api"), Some(_), _) => true,
+        (Some("apis"), Some(group), Some(_)) => server.catalog.iter().any(|resource| resource.group == group),
+        _ => false,
+    };
+    if known { Status::no_such_resource().into() } else { Rejection::NoSuchPath }
 }

@@ -30,13 +30,13 @@ pub(crate) async fn call(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
-    let subresource = resource.subresource(&path.subresource).ok_or(Rejection::NoSuchPath)?;
+    let subresource = resource.subresource(&path.subresource).ok_or_else(Status::no_such_resource)?;
     let verb = call.info.verb;
     if !subresource.serves(verb) {
         return Err(method_not_allowed());
     }
     if path.subresource != "proxy" && !path.rest.is_empty() {
-        return Err(Rejection::NoSuchPath);
+        return Err(Status::no_such_resource().into());
     }
     match (path.subresource.as_str(), verb) {
         ("log" | "exec" | "attach" | "portforward" | "proxy", _) => node::call(call, path, resource).await,

@@ -42,8 +42,8 @@ async fn bodies_that_cannot_be_read() {
     let post = |body: &str| ("POST", MAPS, "application/json", body.as_bytes().to_vec());
     check(&test, post(r#"{"data": {"k": 1}}"#), bad("ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string")).await;
     check(&test, post(r#"{"kind": "Secret", "apiVersion": "v1"}"#), bad("Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion")).await;
-    check(&test, post(r#"{"kind": "ConfigMap", "apiVersion": "v2"}"#), bad("ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"")).await;
-    check(&test, ("POST", MAPS, "application/vnd.kubernetes.protobuf", b"nonsense".to_vec()), bad("the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a protobuf message, expected prefix [107, 56, 115, 0] (6e6f6e73656e7365)")).await;
+    check(&test, post(r#"{"kind": "ConfigMap", "apiVersion": "v2"}"#), bad("ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/runtime/scheme.go:111\"")).await;
+    check(&test, ("POST", MAPS, "application/vnd.kubernetes.protobuf", b"nonsense".to_vec()), bad("the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (6e6f6e73656e7365)")).await;
     check(&test, ("POST", MAPS, "text/plain", b"{}".to_vec()), (415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf")).await;
     check(
         &test,
@@ -186,7 +186,9 @@ async fn queries_that_make_no_sense() {
     for (query, expected) in [
         (
             "resourceVersion=x",
-            bad("resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"),
+            bad(
+                "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
+            ),
         ),
         ("limit=x", bad("strconv.ParseInt: parsing \"x\": invalid syntax")),
         (

@@ -11,6 +11,7 @@ use crate::error::{Error, Subject};
 use crate::meta::{self, Scope};
 use crate::part::Part;
 use crate::strategy::Strategy;
+use crate::update::NAMESPACE_MISMATCH;
 use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 
@@ -177,9 +178,7 @@ fn match_namespace(key: &Key<'_>, object: &mut Value) -> Result<(), Error> {
         return Ok(());
     }
     if !said.is_empty() && said != key.namespace {
-        return Err(Error::BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request".into(),
-        ));
+        return Err(Error::BadRequest(NAMESPACE_MISMATCH.to_owned()));
     }
     meta.set("namespace", key.namespace);
     Ok(())

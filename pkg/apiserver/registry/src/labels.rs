@@ -14,7 +14,7 @@ pub(crate) fn validate(labels: &Value, path: &Path<'_>, errors: &mut ErrorList) 
     for (key, value) in labels.as_object().into_iter().flatten() {
         errors.invalid_all(path, key, name::qualified_name(key));
         let value = value.as_str().unwrap_or_default();
-        errors.invalid_all(&path.key(key), value, name::label_value(value));
+        errors.invalid_all(path, value, name::label_value(value));
     }
 }
 

@@ -142,6 +142,18 @@ pub(crate) fn validate(object: &Value, rule: name::Rule, scope: Scope, errors: &
     }
     common(meta, errors);
     validate_finalizers(meta, errors);
+    let path = METADATA.field("finalizers");
+    for (index, finalizer) in meta.items("finalizers").iter().enumerate() {
+        qualified_finalizer(finalizer, &path.index(index), errors);
+    }
+}
+
+/// A finalizer is one of those that all clusters have, or says whose it is.
+pub(crate) fn qualified_finalizer(finalizer: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let text = finalizer.as_str().unwrap_or_default();
+    if !text.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&text) {
+        errors.invalid(path, text, "name is neither a standard finalizer name nor is it fully qualified");
+    }
 }
 
 /// Whether the objects of a resource live in namespaces.
@@ -205,6 +217,13 @@ fn owners(owners: &[Value], errors: &mut ErrorList) {
             if owner.text(field).is_empty() {
                 errors.required(&path.field(field), "must not be empty");
             }
+        }
+        if owner.text("apiVersion").matches('/').count() > 1 {
+            errors.invalid(
+                &path.field("apiVersion"),
+                owner.text("apiVersion"),
+                "must be <group>/<version> or <version>",
+            );
         }
         if (owner.text("apiVersion"), owner.text("kind")) == ("v1", "Event") {
             errors.invalid(&path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");

@@ -1,7 +1,8 @@
 //! Patches as changes. Server-side apply belongs here, too, once managed fields are kept.
 
-use edgek_api::json::{self, Unknown};
-use edgek_api::patch::Kind;
+use edgek_api::field::{ErrorList, Path};
+use edgek_api::json::{self, DecodeError, Unknown};
+use edgek_api::patch::{self, Kind};
 use edgek_api::schema::{Schema, TypeId};
 use edgek_apiserver_admission::Admission;
 use serde_json::Value;
@@ -25,13 +26,50 @@ pub struct Patch<'a> {
     pub admission: &'a Admission<'a>,
 }
 
+impl Patch<'_> {
+    /// The error of a patch that makes of an object what its kind cannot be. A strategic patch is shown itself, for the
+    /// others what became of the object.
+    fn refuse(&self, patched: &[u8], error: &DecodeError) -> Error {
+        let (shown, why) = match self.kind {
+            Kind::Strategic => {
+                let patch: Value = serde_json::from_slice(self.body).unwrap_or_default();
+                (patch::print(&patch), restored(error))
+            }
+            Kind::Json | Kind::Merge => (String::from_utf8_lossy(patched).into_owned(), error.to_string()),
+        };
+        let mut problems = ErrorList::default();
+        problems.invalid(&Path::Root("patch"), shown, &why);
+        Error::Invalid { subject: Box::default(), problems }
+    }
+}
+
+/// What is wrong with a value, in the words of upstream's converter from untyped maps, which makes objects of strategic
+/// patches.
+fn restored(error: &DecodeError) -> String {
+    let DecodeError::Type { given, wanted, .. } = error else { return error.to_string() };
+    let given = match given.as_str() {
+        "number" => "int64",
+        "array" => "slice",
+        "object" => "map",
+        number if number.starts_with("number ") && number.contains(['.', 'e']) => "float64",
+        number if number.starts_with("number ") => "int64",
+        other => other,
+    };
+    match wanted.as_str() {
+        map if map.starts_with("map[") => format!("cannot restore map from {given}"),
+        list if list.starts_with("[]") => format!("cannot restore slice from {given}"),
+        message if message.contains('.') => format!("cannot restore struct from: {given}"),
+        scalar => format!("cannot convert {given} to {scalar}"),
+    }
+}
+
 impl Change for Patch<'_> {
     fn apply(&self, old: &Value) -> Result<Value, Error> {
         let new = self.kind.apply(old.clone(), self.body, self.schema, self.type_id)?;
         // The result is held to the schema like any body: a patch can put anything anywhere.
         let bytes = serde_json::to_vec(&new).map_err(|error| Error::Internal(error.to_string()))?;
         let decoded = json::decode(&bytes, self.schema, self.type_id, self.unknown)
-            .map_err(|error| Error::BadRequest(error.to_string()))?;
+            .map_err(|error| self.refuse(&bytes, &error))?;
         for problem in decoded.problems {
             self.admission.warn(problem.to_string());
         }

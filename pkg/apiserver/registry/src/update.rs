@@ -198,9 +198,19 @@ pub(crate) fn is_services(key: &Key<'_>) -> bool {
     key.resource.group.is_empty() && key.resource.plural == "services"
 }
 
+/// What upstream says of an object that is not in the namespace of its path.
+pub(crate) const NAMESPACE_MISMATCH: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 /// An object cannot be renamed or moved by a write.
 fn check_name(key: &Key<'_>, object: &Value) -> Result<(), Error> {
     let (name, namespace) = (object.text("metadata.name"), object.text("metadata.namespace"));
+    if name.is_empty() {
+        return Err(Error::BadRequest(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            key.name
+        )));
+    }
     if name != key.name {
         return Err(Error::BadRequest(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
@@ -212,10 +222,7 @@ fn check_name(key: &Key<'_>, object: &Value) -> Result<(), Error> {
         && namespace != key.namespace
         && key.resource.namespaced
     {
-        return Err(Error::BadRequest(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            key.namespace
-        )));
+        return Err(Error::BadRequest(NAMESPACE_MISMATCH.to_owned()));
     }
     Ok(())
 }
