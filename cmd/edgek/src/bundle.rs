@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use edgek_base_sys::files::{create_dir_private, sync_dir};
+use edgek_base_sys::memory;
 use serde::Deserialize;
 
 static ARCHIVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bundle.tar.zst"));
 static HASH: &str = include_str!(concat!(env!("OUT_DIR"), "/bundle.hash"));
-/// The window the archive was packed with (`zstd --long=27`).
-const WINDOW_LOG: u32 = 27;
+/// The window the archive was packed with (`zstd --long=26`): unpacking takes that much memory for a moment.
+const WINDOW_LOG: u32 = 26;
 
 /// What a node cannot start without.
 pub(crate) const NODE: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "runc"];
@@ -85,6 +86,7 @@ impl Bundle {
                 fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
             }
         }
+        memory::evict(ARCHIVE);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use edgek_base_config::{Cidr, ServerConfig};
 use edgek_base_lifecycle::Scope;
+use edgek_base_sys::memory;
 use edgek_client::Client;
 use edgek_node_kubelet::config::Config;
 use edgek_node_kubelet::kubelet::Kubelet;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::bundle::{Bundle, NODE};
+use crate::sources;
 
 /// The bits of the address range that one node's pods share.
 const NODE_PREFIX: u8 = 24;
@@ -66,6 +68,7 @@ fn start_runtime(config: &ServerConfig, bundle: &Bundle, scope: &Scope) -> Resul
         bin_dir: bundle.current(),
         root_dir: config.data_dir.join("agent/containerd"),
         state_dir: config.run_dir.join("containerd"),
+        environment: sources::proxies(),
     };
     let settings = containerd::Config {
         socket: daemon.socket(),
@@ -98,6 +101,7 @@ fn registries(config: &ServerConfig) -> Result<Registries> {
 fn finish_in_background(bundle: Bundle, scope: &Scope) {
     scope.spawn("unpack", async move {
         let finished = tokio::task::spawn_blocking(move || bundle.finish()).await;
+        memory::trim();
         if let Ok(Err(error)) = finished {
             warn!(
                 error = format!("{error:#}"),

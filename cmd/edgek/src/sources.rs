@@ -33,6 +33,17 @@ pub(crate) fn under_journald() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some()
 }
 
+/// The proxies through which images are pulled: `CONTAINERD_HTTP_PROXY` before `HTTP_PROXY`, and so on, as K3s has it.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(crate) fn proxies() -> Vec<(String, String)> {
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+    let value = |name: &str| {
+        let spellings = [format!("CONTAINERD_{name}"), name.to_owned(), name.to_lowercase()];
+        spellings.iter().find_map(|name| std::env::var(name).ok())
+    };
+    names.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
 fn load(flags: BTreeMap<String, Vec<String>>, config: Option<PathBuf>) -> Result<ServerConfig, Failure> {
     let environment = environment();
     let named = config.or_else(|| environment.get("EDGEK_CONFIG").map(PathBuf::from));

@@ -19,7 +19,7 @@ const KUBERNETES: &str = "v1.37.0";
 
 /// zstd's level, and its window as a power of two. Long matches find what the Go programs share.
 const LEVEL: i32 = 19;
-const WINDOW_LOG: u32 = 27;
+const WINDOW_LOG: u32 = 26;
 
 /// One program to build.
 #[derive(Debug)]

@@ -27,6 +27,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A child that ran this long starts over with short delays.
 const STABLE: Duration = Duration::from_secs(60);
 
+/// How much containerd's heap may grow before it is collected, in percent: after an import of 60 MB it keeps 29 MB
+/// resident instead of 39.
+const GOGC: &str = "30";
+
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Where the embedded containerd lives.
@@ -39,6 +43,8 @@ pub struct DaemonConfig {
     pub root_dir: PathBuf,
     /// What does not: sockets, the state of running containers; on a tmpfs. Short, since sockets have short names.
     pub state_dir: PathBuf,
+    /// Variables that it gets: the proxies through which registries are reached.
+    pub environment: Vec<(String, String)>,
 }
 
 impl DaemonConfig {
@@ -163,6 +169,8 @@ fn spawn(config: &DaemonConfig) -> Result<Child> {
         .arg(&config_file)
         .env_clear()
         .env("PATH", format!("{}:{SYSTEM_PATH}", config.bin_dir.display()))
+        .env("GOGC", GOGC)
+        .envs(config.environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())
@@ -246,7 +254,12 @@ mod tests {
 
     #[test]
     fn the_configuration_keeps_everything_in_its_own_directories() {
-        let config = DaemonConfig { bin_dir: "/b".into(), root_dir: "/r".into(), state_dir: "/s".into() };
+        let config = DaemonConfig {
+            bin_dir: "/b".into(),
+            root_dir: "/r".into(),
+            state_dir: "/s".into(),
+            environment: Vec::new(),
+        };
         expect_test::expect![[r#"
             version = 4
             root = '/r'

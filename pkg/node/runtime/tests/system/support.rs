@@ -49,6 +49,7 @@ impl Node {
             bin_dir: bundle.canonicalize().unwrap(),
             root_dir: dir.path().join("root"),
             state_dir: dir.path().join("state"),
+            environment: Vec::new(),
         };
         let config = Config {
             socket: daemon.socket(),
