@@ -74,6 +74,13 @@ impl Terminal {
         assert!(stty.status().expect("running stty").success(), "stty");
     }
 
+    /// Closes the window.
+    pub fn end(mut self) {
+        // setsid waits for the program, which is in its session and loses its terminal with it.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+
     /// Waits for the program's end.
     pub fn wait(mut self) -> ExitStatus {
         self.program.wait().expect("the end of the program")

@@ -40,24 +40,6 @@ fn shell_pod(host: &Host) {
 }
 
 #[test]
-fn logs_exec_and_cp_reach_a_container() {
-    let host = started();
-    shell_pod(&host);
-    assert_eq!(host.kubectl(&["logs", "sh"]), "hello\n");
-    assert_eq!(host.kubectl(&["exec", "sh", "--", "echo", "one two"]), "one two\n");
-    assert_eq!(host.kubectl_with_input(&["exec", "-i", "sh", "--", "cat"], "typed"), "typed");
-    let failed = host.kubectl_command(&["exec", "sh", "--", "sh", "-c", "exit 7"]).output().expect("kubectl");
-    assert_eq!(failed.status.code(), Some(7));
-    let file = host.data_dir().join("copied");
-    std::fs::write(&file, "copied").expect("a file to copy");
-    host.kubectl(&["cp", &file.display().to_string(), "sh:/tmp/copied"]);
-    assert_eq!(host.kubectl(&["exec", "sh", "--", "cat", "/tmp/copied"]), "copied");
-    // Containers see the API server's token and CA as upstream mounts them.
-    let mounted = host.kubectl(&["exec", "sh", "--", "ls", "/var/run/secrets/kubernetes.io/serviceaccount"]);
-    assert_eq!(mounted, "ca.crt\nnamespace\ntoken\n");
-}
-
-#[test]
 fn a_manifest_applied_twice_is_unchanged() {
     let host = started();
     let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  replicas: 0\n  selector: {matchLabels: {app: d}}\n  template:\n    metadata: {labels: {app: d}}\n    spec: {containers: [{name: c, image: busybox}]}\n";
