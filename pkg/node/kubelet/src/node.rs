@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope};
 use edgek_client::{Client, Error, ListQuery, Patch};
-use edgek_control_runtime::{Informer, Item, Key};
+use edgek_control_runtime::{Change, Informer, Item, Key};
 use edgek_node_runtime::Runtime;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -29,6 +29,9 @@ use status::{Observed, Pressure};
 
 /// How often the machine is looked at.
 const LOOK: Duration = Duration::from_secs(10);
+/// A disk with less than this free is full, and no new pods come. Upstream's 10 and 15 percent would leave much of a
+/// small node's disk unused; K3s sets the same 5.
+const DISK_RESERVE_PERCENT: u64 = 5;
 /// How often an unchanged status is written.
 const REPORT: Duration = Duration::from_secs(300);
 
@@ -76,7 +79,7 @@ impl Node {
         let objects = Informer::start(scope, parts.client.cluster::<NodeObject>(), query);
         let lost = look.clone();
         objects.on_change(move |change| {
-            if change.new.is_none_or(is_given_up) {
+            if must_register(change) {
                 gone.store(true, Ordering::Relaxed);
                 lost.notify_one();
             }
@@ -92,6 +95,14 @@ impl Node {
     /// Looks at the machine now, because something changed: images, the runtime.
     pub fn look(&self) {
         self.look.notify_one();
+    }
+}
+
+/// Whether the node's object is gone, or says since this change that the node is lost.
+fn must_register(change: Change<'_>) -> bool {
+    match (change.old, change.new) {
+        (_, None) => true,
+        (old, Some(new)) => is_given_up(new) && !old.is_some_and(is_given_up),
     }
 }
 
@@ -145,15 +156,16 @@ impl Reporter {
         if image_disk.is_some_and(gc::is_too_full) {
             self.parts.collector.notify_one();
         }
-        let full = |disk: Option<Disk>, percent: u64| {
+        let full = |disk: Option<Disk>| {
+            let reserve = |total: u64| total / 100 * DISK_RESERVE_PERCENT;
             disk.is_some_and(|disk| {
-                disk.available < disk.total / 100 * percent || disk.inodes_free < disk.inodes / 100 * 5
+                disk.available < reserve(disk.total) || disk.inodes_free < reserve(disk.inodes)
             })
         };
         Observed {
             problems,
             memory: Pressure::when(facts::available_memory().is_some_and(status::is_low_memory)),
-            disk: Pressure::when(full(Disk::read(&config.root), 10) || full(image_disk, 15)),
+            disk: Pressure::when(full(Disk::read(&config.root)) || full(image_disk)),
             pids: Pressure::when(
                 facts::tasks().is_some_and(|(running, most)| most - running.min(most) < most / 10),
             ),
