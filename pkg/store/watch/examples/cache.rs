@@ -80,6 +80,7 @@ fn lists(pods: &Collection) {
     list("label", "app=web-42", "", "", 0);
     list("node", "", "spec.nodeName=node-42", "", 0);
     list("page", "", "", "", 500);
+    list("page of a namespace", "", "", "ns-7", 100);
 }
 
 async fn changes(pods: &Collection, watchers: usize) {

@@ -11,7 +11,6 @@ use edgek_store_log::{Durability, Log};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::filter::Scope;
 use crate::history::{Change, History};
 use crate::list::{self, Objects};
 use crate::watch::{Backlog, Mark, Watchers, bookmark};
@@ -118,7 +117,7 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.state.read().objects.get(key).cloned()
+        self.state.read().objects.get(key).map(|kept| kept.object.clone())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -137,7 +136,9 @@ impl Cache {
     }
 
     pub(crate) fn list(&self, options: &ListOptions) -> Result<List, ReadError> {
-        self.read(|state, current| list::read(&state.objects, &state.history, options, current, self.scope()))
+        self.read(|state, current| {
+            list::read(&state.objects, &state.history, options, current, &self.resource)
+        })
     }
 
     /// Puts a committed change into the cache and hands it to the watchers. `after` is `None` for a deletion.
@@ -150,9 +151,10 @@ impl Cache {
         let now = Instant::now();
         let mut state = self.state.write();
         let before = match &after {
-            Some(object) => state.objects.insert(key.clone(), object.clone()),
+            Some(object) => state.objects.insert(key.clone(), object.clone().into()),
             None => state.objects.remove(&key),
         };
+        let before = before.map(|kept| kept.object);
         let change = Arc::new(Change::new(key, revision, before, after, now));
         state.history.push(change.clone());
         state.watchers.publish(&change, &self.resource, now);
@@ -167,7 +169,7 @@ impl Cache {
         let WatchOptions { filter, start, bookmarks } = options;
         let mut state = self.state.write();
         let current = self.core.revision();
-        let (backlog, sent) = state.backlog(&filter, start, current, self.scope())?;
+        let (backlog, sent) = state.backlog(&filter, start, current, &self.resource)?;
         let backlog = match (backlog, start, bookmarks) {
             (Backlog::Objects(objects, _), Start::InitialEvents { .. }, Bookmarks::Allowed) => {
                 let end = bookmark(&self.resource, current, Mark::InitialEventsEnd);
@@ -187,10 +189,6 @@ impl Cache {
     pub(crate) fn end_watches(&self) {
         self.state.write().watchers.clear();
     }
-
-    fn scope(&self) -> Scope {
-        if self.resource.namespaced { Scope::Namespaced } else { Scope::Cluster }
-    }
 }
 
 impl State {
@@ -200,14 +198,14 @@ impl State {
         filter: &Filter,
         start: Start,
         current: Revision,
-        scope: Scope,
+        resource: &Resource,
     ) -> Result<(Backlog, Revision), ReadError> {
         match start {
             Start::Now => Ok((Backlog::Changes(Vec::new().into_iter()), current)),
-            Start::Objects => Ok((self.select(filter, scope), current)),
+            Start::Objects => Ok((self.select(filter, resource), current)),
             Start::InitialEvents { not_older_than } => {
                 list::check(Some(not_older_than), current)?;
-                Ok((self.select(filter, scope), current))
+                Ok((self.select(filter, resource), current))
             }
             Start::After(requested) => {
                 list::check(Some(requested), current)?;
@@ -219,9 +217,9 @@ impl State {
         }
     }
 
-    fn select(&self, filter: &Filter, scope: Scope) -> Backlog {
+    fn select(&self, filter: &Filter, resource: &Resource) -> Backlog {
         let nothing = list::Undone::new();
-        let objects = list::select(&self.objects, &nothing, filter, scope, "");
+        let objects = list::select(&self.objects, &nothing, filter, resource, "");
         let objects: Vec<_> = objects.map(|(_, object)| object.clone()).collect();
         Backlog::Objects(objects.into_iter(), None)
     }

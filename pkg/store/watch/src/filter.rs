@@ -1,5 +1,6 @@
 //! `Filter`: which objects of a collection a list or watch is about.
 
+use edgek_api::resource::Resource;
 use edgek_api::selector::field::{self, Key};
 use edgek_api::selector::label;
 
@@ -30,6 +31,11 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// What comes after every key of the meant objects; empty for no end. `0` is what follows the slash.
+    pub(crate) fn end(&self) -> String {
+        if self.namespace.is_empty() { String::new() } else { format!("{}0", self.namespace) }
+    }
+
     /// What every key of the meant objects starts with.
     pub(crate) fn prefix(&self) -> String {
         if self.namespace.is_empty() { String::new() } else { format!("{}/", self.namespace) }
@@ -51,4 +57,11 @@ impl Filter {
 pub(crate) enum Scope {
     Cluster,
     Namespaced,
+}
+
+impl Scope {
+    /// That of a resource.
+    pub(crate) fn of(resource: &Resource) -> Self {
+        if resource.namespaced { Self::Namespaced } else { Self::Cluster }
+    }
 }

@@ -15,6 +15,7 @@ mod error;
 mod filter;
 mod history;
 mod list;
+mod marks;
 mod object;
 mod store;
 mod token;

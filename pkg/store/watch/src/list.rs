@@ -7,8 +7,11 @@ use std::num::IntErrorKind;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use edgek_api::resource::Resource;
+
 use crate::filter::Scope;
 use crate::history::History;
+use crate::marks::Marks;
 use crate::token::Token;
 use crate::{Filter, Object, ReadError, Revision};
 
@@ -145,7 +148,20 @@ pub(crate) fn check(requested: Option<Revision>, current: Revision) -> Result<()
 }
 
 /// The objects of a collection by key, at the current revision.
-pub(crate) type Objects = BTreeMap<Arc<str>, Arc<Object>>;
+pub(crate) type Objects = BTreeMap<Arc<str>, Kept>;
+
+/// An object, and what of it lists look at first.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    marks: Marks,
+    pub(crate) object: Arc<Object>,
+}
+
+impl From<Arc<Object>> for Kept {
+    fn from(object: Arc<Object>) -> Self {
+        Self { marks: Marks::of(object.meta()), object }
+    }
+}
 
 /// Reads a page.
 pub(crate) fn read(
@@ -153,7 +169,7 @@ pub(crate) fn read(
     history: &History,
     options: &ListOptions,
     current: Revision,
-    scope: Scope,
+    resource: &Resource,
 ) -> Result<List, ReadError> {
     let Plan { revision, start, limit } = Plan::new(options, current)?;
     let filter = &options.filter;
@@ -166,7 +182,7 @@ pub(crate) fn read(
         }
     };
     let prefix = filter.prefix();
-    let mut rest = select(objects, &undone, filter, scope, &start);
+    let mut rest = select(objects, &undone, filter, resource, &start);
     let mut items = Vec::new();
     let mut last = "";
     for (key, object) in rest.by_ref().take(if limit == 0 { usize::MAX } else { limit }) {
@@ -177,6 +193,7 @@ pub(crate) fn read(
     let next = rest.next();
     let token = next
         .map(|_| Token { revision: Some(revision), start: format!("{}\0", &last[prefix.len()..]) }.encode());
+    // Counting a plain filter's objects goes through the map alone.
     let remaining = next.filter(|_| filter.is_plain()).map(|_| 1 + rest.count());
     Ok(List { revision, items, token, remaining })
 }
@@ -189,28 +206,35 @@ pub(crate) fn select<'a>(
     objects: &'a Objects,
     undone: &'a Undone<'a>,
     filter: &'a Filter,
-    scope: Scope,
+    resource: &Resource,
     start: &str,
 ) -> impl Iterator<Item = (&'a str, &'a Arc<Object>)> + use<'a> {
-    let prefix = filter.prefix();
-    let only = filter.key(scope);
-    let first = only.clone().unwrap_or_else(|| format!("{prefix}{start}"));
-    merge(objects, undone, &first)
-        .take_while(move |(key, _)| {
-            only.as_ref().map_or_else(|| key.starts_with(&prefix), |only| key == only)
-        })
-        .filter(|(_, object)| filter.matches(object))
+    let (first, end) = match filter.key(Scope::of(resource)) {
+        // No key is between this one and the same with a zero.
+        Some(only) => (only.clone(), format!("{only}\0")),
+        None => (format!("{}{start}", filter.prefix()), filter.end()),
+    };
+    let plain = filter.is_plain();
+    let required = Marks::required(filter, resource);
+    merge(objects, undone, &first, &end, required).filter(move |(_, object)| plain || filter.matches(object))
 }
 
-/// Current objects with changes undone, in key order from `first` on.
+/// Current objects with the required marks, and with changes undone, in key order from `first` up to `end`.
 fn merge<'a>(
     objects: &'a Objects,
     undone: &'a Undone<'a>,
     first: &str,
+    end: &str,
+    required: Marks,
 ) -> impl Iterator<Item = (&'a str, &'a Arc<Object>)> + use<'a> {
-    let from = (Bound::Included(first), Bound::Unbounded);
-    let mut current = objects.range::<str, _>(from).map(|(key, object)| (&**key, object)).peekable();
-    let mut undone = undone.range::<str, _>(from).map(|(key, object)| (*key, *object)).peekable();
+    let end = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+    let range = (Bound::Included(first), end);
+    let mut current = objects
+        .range::<str, _>(range)
+        .filter(move |(_, kept)| kept.marks.include(required))
+        .map(|(key, kept)| (&**key, &kept.object))
+        .peekable();
+    let mut undone = undone.range::<str, _>(range).map(|(key, object)| (*key, *object)).peekable();
     iter::from_fn(move || {
         loop {
             let Some((changed, before)) = undone.peek().copied() else { return current.next() };

@@ -65,7 +65,8 @@ impl Store {
         outcome?;
         let core = Core::new(log, window);
         let caches = loading.into_iter().map(|(prefix, (resource, objects))| {
-            (prefix.clone(), Cache::new(&core, resource, prefix, objects.into_iter().collect()))
+            let objects = objects.into_iter().map(|(key, object)| (key, object.into())).collect();
+            (prefix.clone(), Cache::new(&core, resource, prefix, objects))
         });
         let collections = Collections { caches: caches.collect(), unclaimed };
         Ok(Self { core, collections: Arc::new(RwLock::new(collections)) })
@@ -95,7 +96,7 @@ impl Store {
                 others.append(&mut rest);
                 break;
             };
-            objects.insert(short.into(), object(&key, &bytes, revision, &resource)?);
+            objects.insert(short.into(), object(&key, &bytes, revision, &resource)?.into());
         }
         collections.unclaimed.append(&mut others);
         let cache = Cache::new(&self.core, resource, prefix.clone(), objects);
