@@ -100,6 +100,11 @@ impl Host {
         self.folder.path().join("data")
     }
 
+    /// `--run-dir`.
+    pub fn run_dir(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("edgek.yaml")
@@ -114,7 +119,7 @@ impl Host {
     fn settings(&self) -> [String; 5] {
         [
             format!("--data-dir={}", self.data_dir().display()),
-            format!("--run-dir={}", self.folder.path().join("run").display()),
+            format!("--run-dir={}", self.run_dir().display()),
             format!("--write-kubeconfig={}", self.kubeconfig().display()),
             format!("--cgroup-root=/{}", self.namespace),
             format!("--pod-logs-dir={}", self.folder.path().join("logs").display()),

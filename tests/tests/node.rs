@@ -71,26 +71,6 @@ fn a_namespace_is_emptied_before_it_goes() {
 }
 
 #[test]
-fn kill_9_of_edgek_leaves_containers_running_and_loses_nothing() {
-    let mut host = started();
-    shell_pod(&host);
-    let container = |host: &Host| {
-        let path = "jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}";
-        host.kubectl(&["get", "pod", "sh", "-o", path])
-    };
-    let pid = |host: &Host| host.kubectl(&["exec", "sh", "--", "sh", "-c", "stat -c %Y /proc/1"]);
-    let before = (container(&host), pid(&host));
-    for n in 0..3 {
-        host.kubectl(&["create", "configmap", &format!("kept-{n}")]);
-        host.kill_server();
-        host.start();
-        assert_eq!((container(&host), pid(&host)), before, "after kill {n}");
-        host.kubectl(&["get", "configmap", &format!("kept-{n}")]);
-    }
-    assert_eq!(host.stop_server(), Some(0));
-}
-
-#[test]
 fn a_second_start_a_taken_port_and_a_broken_file_say_what_to_do() {
     let host = started();
     let output = |flags: &[&str]| {
