@@ -14,6 +14,7 @@ use crate::image::Images;
 use crate::node::Node;
 use crate::node::status::Allocatable;
 use crate::objects::Objects;
+use crate::static_pods::Mirrors;
 use crate::volume::Volumes;
 
 /// What all pod tasks of a node share.
@@ -36,6 +37,8 @@ pub struct Context {
     pub volumes: Volumes,
     /// The pods' cgroups.
     pub cgroups: Cgroups,
+    /// Shows static pods in the API.
+    pub mirrors: Mirrors,
     /// Tells people what happens.
     pub recorder: Recorder,
     /// What pods can have of the node, which containers without limits see as theirs.

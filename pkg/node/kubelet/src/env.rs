@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, Secret};
 
 use crate::objects::Objects;
+use crate::static_pods;
 
 pub use field::{Facts, field, resource};
 pub use service::variables as service_variables;
@@ -66,7 +67,11 @@ pub async fn resolve(
 ) -> Result<BTreeMap<String, String>, Error> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
-    let services = service_variables(&objects.services(namespace).await, namespace, links);
+    // A static pod waits for no API server: it may be one.
+    if !static_pods::is_static(pod) {
+        objects.services_known().await;
+    }
+    let services = service_variables(&objects.services(namespace), namespace, links);
     let sources = Sources::fetch(objects, namespace, container).await?;
     build(pod, container, facts, &sources, services)
 }

@@ -27,6 +27,7 @@ use crate::node::{Node, Parts};
 use crate::objects::Objects;
 use crate::record::Records;
 use crate::server::{self, Gate, Server};
+use crate::static_pods::Mirrors;
 use crate::volume::Volumes;
 use dispatch::Dispatcher;
 
@@ -67,6 +68,7 @@ impl Kubelet {
             volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), Allocatable::of(&facts)),
             images: Images::new(runtime.clone(), objects.clone(), imported),
             objects,
+            mirrors: Mirrors::new(client.clone(), scope.clone()),
             recorder: Recorder::start(scope, client.clone(), "kubelet", &config.node_name),
             cgroups,
             node: node.clone(),

@@ -45,9 +45,13 @@ impl Objects {
         absent_is_none(self.client.namespaced::<Secret>(namespace).get(name).await)
     }
 
-    /// The services a pod of this namespace learns about: its namespace's and the API server's.
-    pub async fn services(&self, namespace: &str) -> Vec<Service> {
+    /// Waits until the services are known.
+    pub async fn services_known(&self) {
         self.services.synced().await;
+    }
+
+    /// The known services a pod of this namespace learns about: its namespace's and the API server's.
+    pub fn services(&self, namespace: &str) -> Vec<Service> {
         let mut services = self.services.list(namespace);
         if namespace != "default" {
             services.extend(self.services.select("default", |item| item.key.name == "kubernetes"));

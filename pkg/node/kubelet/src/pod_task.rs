@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope, sleep};
-use edgek_node_runtime::{Container as Run, ContainerId};
+use edgek_node_runtime::{Container as Run, ContainerId, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::{Notify, mpsc, watch};
@@ -27,6 +27,7 @@ use crate::report::{self, Sent};
 use crate::restart::{RestartBackoff, back_off_message};
 use crate::sandbox::{self, Sandbox};
 use crate::start::{Started, Starter};
+use crate::static_pods;
 use crate::status::{self, Ending};
 use crate::stop::Stopper;
 use crate::view::{Health, View, Waiting, ephemeral_containers};
@@ -181,7 +182,7 @@ impl PodTask {
         self.spec = self.pod.spec.clone().unwrap_or_default();
         self.runs = self.context.runs(&self.uid).await.map_err(|error| error.to_string())?;
         for run in &mut self.runs {
-            if let edgek_node_runtime::State::Exited { message, code, .. } = &mut run.state
+            if let State::Exited { message, code, .. } = &mut run.state
                 && message.is_empty()
             {
                 let fallback = (*code != 0).then_some(run.log.as_ref()).flatten();
@@ -216,9 +217,7 @@ impl PodTask {
                 continue;
             }
             let Some(container) = container_of(&self.spec, &run.name) else { continue };
-            let mut health = Health::at_start(container);
-            // Nobody waits for the hook of a container that was started before this process.
-            health.hooked |= !self.busy.contains(&run.name);
+            let health = self.health_at_first_sight(container, run);
             self.health.insert(run.id.clone(), health);
             if Prober::is_needed(container) {
                 let prober = Prober {
@@ -226,6 +225,8 @@ impl PodTask {
                     id: run.id.clone(),
                     container: container.clone(),
                     ip,
+                    started: health.started,
+                    age: age(run),
                     reports: self.reports.0.clone(),
                 };
                 let scope = self.scope.child();
@@ -233,6 +234,17 @@ impl PodTask {
                 self.probers.insert(run.id.clone(), scope);
             }
         }
+    }
+
+    /// The health of a run that was not looked at before. One that nobody here is starting is from before this process:
+    /// the API remembers it, and nobody waits for its hook.
+    fn health_at_first_sight(&self, container: &Container, run: &Run) -> Health {
+        let begin = Health::at_start(container);
+        if self.busy.contains(&run.name) {
+            return begin;
+        }
+        let known = status::of_run(&self.pod, run);
+        known.map_or(Health { hooked: true, ..begin }, |known| Health::resumed(container, known))
     }
 
     fn is_final(&self) -> bool {
@@ -394,9 +406,13 @@ impl PodTask {
             probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds)
         });
         let grace = own.and_then(|s| u64::try_from(s).ok()).map_or(self.grace(), Duration::from_secs);
-        let started = self.health.get(id).is_none_or(|health| health.started);
-        let kind = if started { "liveness" } else { "startup" };
-        let message = format!("Container {} failed {kind} probe, will be restarted", run.name);
+        let message = match self.health.get(id) {
+            Some(health) if !health.hooked => "FailedPostStartHook".to_owned(),
+            Some(health) if !health.started => {
+                format!("Container {} failed startup probe, will be restarted", run.name)
+            }
+            _ => format!("Container {} failed liveness probe, will be restarted", run.name),
+        };
         let stopper = self.stopper(watch::channel(Instant::now() + grace).1);
         self.work(async move {
             stopper.stop(&run, container.as_ref(), &message).await;
@@ -461,6 +477,15 @@ impl PodTask {
             ending: self.ending.clone(),
         };
         let build = |pod: &Pod| self.with_view(|view| status::build(&View { pod, ..view.clone() }, &node));
+        if static_pods::is_static(&self.pod) {
+            let status = build(&self.pod);
+            if self.pod.status.as_ref() != Some(&status) {
+                Arc::make_mut(&mut self.pod).status = Some(status.clone());
+                self.publish();
+            }
+            self.context.mirrors.show(&self.pod, status);
+            return Ok(());
+        }
         match report::status(&self.context.client, &self.pod, build).await {
             Ok(Sent::Current(pod)) => {
                 self.pod = pod;
@@ -537,9 +562,14 @@ impl PodTask {
     }
 
     fn take_report(&mut self, report: &Report) {
-        if let Verdict::Attempt(text) = &report.verdict {
-            self.events.container_warning(&report.container, "Unhealthy", text.clone());
-            return;
+        match &report.verdict {
+            Verdict::Attempt(text) => {
+                return self.events.container_warning(&report.container, "Unhealthy", text.clone());
+            }
+            Verdict::Odd(text) => {
+                return self.events.container_warning(&report.container, "ProbeWarning", text.clone());
+            }
+            Verdict::Passed | Verdict::Failed => {}
         }
         let passed = report.verdict == Verdict::Passed;
         let Some(health) = self.health.get_mut(&report.id) else { return };
@@ -565,6 +595,12 @@ fn has_ended(pod: &Pod) -> bool {
 /// Whether a kubelet has begun with the pod.
 fn was_started(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
+}
+
+/// How long a run has gone on.
+fn age(run: &Run) -> Duration {
+    let State::Running { started_at, .. } = run.state else { return Duration::ZERO };
+    Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default()
 }
 
 fn revision(pod: &Pod) -> u64 {

@@ -53,6 +53,8 @@ pub enum Verdict {
     Failed,
     /// One attempt did not go well, in this text: for an event only.
     Attempt(String),
+    /// One attempt went well in an odd way: for an event only.
+    Odd(String),
 }
 
 /// Counts results against the thresholds. Pure.
@@ -90,6 +92,10 @@ pub struct Prober {
     pub container: Container,
     /// The pod's address.
     pub ip: IpAddr,
+    /// Whether it is known to have started: its startup probe passed under an earlier kubelet.
+    pub started: bool,
+    /// How long it has run already; initial delays count from its start.
+    pub age: Duration,
     /// Where reports go.
     pub reports: mpsc::Sender<Report>,
 }
@@ -104,7 +110,7 @@ impl Prober {
 
     /// Probes until the pod's task ends it, or a startup or liveness probe has failed for good.
     pub async fn run(self) {
-        if let Some(probe) = &self.container.startup_probe
+        if let Some(probe) = self.container.startup_probe.as_ref().filter(|_| !self.started)
             && !self.startup(probe).await
         {
             return;
@@ -126,7 +132,7 @@ impl Prober {
     /// Whether the startup probe passed.
     async fn startup(&self, probe: &Probe) -> bool {
         let mut tally = Tally::default();
-        sleep(seconds(probe.initial_delay_seconds, 0)).await;
+        sleep(seconds(probe.initial_delay_seconds, 0).saturating_sub(self.age)).await;
         loop {
             let verdict = self.attempt(Kind::Startup, probe, &mut tally).await;
             if let Some(verdict) = verdict {
@@ -140,7 +146,7 @@ impl Prober {
     async fn follow(&self, kind: Kind, probe: &Probe) {
         let mut tally = Tally::default();
         let mut last = None;
-        sleep(seconds(probe.initial_delay_seconds, 0)).await;
+        sleep(seconds(probe.initial_delay_seconds, 0).saturating_sub(self.age)).await;
         loop {
             let verdict = self.attempt(kind, probe, &mut tally).await;
             if verdict.is_some() && verdict != last {
@@ -164,6 +170,10 @@ impl Prober {
         };
         match check::run(&Handler::of_probe(probe), &target).await {
             Outcome::Success => tally.count(Ok(()), probe),
+            Outcome::Warning(text) => {
+                self.report(kind, Verdict::Odd(format!("{kind} probe warning: {text}"))).await;
+                tally.count(Ok(()), probe)
+            }
             Outcome::Failure(text) => {
                 let text = format!("{kind} probe failed: {text}");
                 self.report(kind, Verdict::Attempt(text)).await;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use edgek_client::{Client, Delete, Error, Patch};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::json;
-use tracing::debug;
 
-use crate::static_pods::{self, Mirrors};
 use crate::status::difference;
 
 /// How often a status that lost a race is sent again at once.
@@ -31,9 +29,6 @@ pub async fn status(
     pod: &Arc<Pod>,
     build: impl Fn(&Pod) -> PodStatus,
 ) -> Result<Sent, Error> {
-    if static_pods::is_static(pod) {
-        return Ok(static_status(client, pod, build(pod)).await);
-    }
     let mut pod = pod.clone();
     let name = pod.metadata.name.clone().unwrap_or_default();
     let pods = client.namespaced::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
@@ -55,25 +50,6 @@ pub async fn status(
                 Err(error) => return Err(error),
             },
             Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Shows the status of a static pod in its mirror. The pod runs whether the server answers or not; what was not shown
-/// is with the next change.
-async fn static_status(client: &Client, pod: &Arc<Pod>, status: PodStatus) -> Sent {
-    if pod.status.as_ref() == Some(&status) {
-        return Sent::Current(pod.clone());
-    }
-    match Mirrors::new(client.clone()).show(pod, &status).await {
-        Ok(()) => {
-            let mut shown = Pod::clone(pod);
-            shown.status = Some(status);
-            Sent::Current(Arc::new(shown))
-        }
-        Err(error) => {
-            debug!(pod = pod.metadata.name, %error, "the mirror of a static pod is not up to date");
-            Sent::Current(pod.clone())
         }
     }
 }

@@ -12,15 +12,13 @@ use crate::context::Context;
 use crate::env::{self, Facts};
 use crate::events::PodEvents;
 use crate::plan::Start;
-use crate::probe::check::{Handler, Outcome, Target, run};
+use crate::probe::check::{HOOK_LIMIT, Handler, Outcome, Target, run};
 use crate::sandbox::{self, Sandbox};
 use crate::view::Waiting;
 use crate::volume::container_mounts;
 
 /// When to try again what the node or its objects prevented.
 const RETRY: Duration = Duration::from_secs(10);
-/// Hooks may take as long as they like; this bounds one that hangs.
-const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What a start needs to know.
 pub struct Starter {
@@ -188,7 +186,7 @@ impl Starter {
             () = self.scope.cancelled() => return Started::Cancelled,
         };
         match outcome {
-            Outcome::Success => Started::Running(id),
+            Outcome::Success | Outcome::Warning(_) => Started::Running(id),
             Outcome::Failure(text) | Outcome::Unknown(text) => {
                 tracing::warn!(container = container.name, text, "postStart hook failed");
                 self.events.container_warning(&container.name, "FailedPostStartHook", "PostStartHook failed");

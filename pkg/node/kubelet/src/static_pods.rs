@@ -4,22 +4,20 @@
 //! for each; such a pod only shows the state, deleting it does not stop anything.
 
 mod manifest;
+mod mirror;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use edgek_client::{Client, Delete, Error, Patch};
 use futures::StreamExt as _;
 use inotify::{Inotify, WatchMask};
-use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 pub use manifest::parse;
-
-use crate::status::difference;
+pub use mirror::{Mirrors, mirrors};
 
 /// Marks where a pod comes from: `file` or `api`.
 const SOURCE: &str = "kubernetes.io/config.source";
@@ -101,88 +99,6 @@ pub fn read(folder: &Path, node: &str) -> BTreeMap<String, Pod> {
         }
     }
     pods
-}
-
-/// Keeps the mirrors of static pods.
-#[derive(Debug, Clone)]
-pub struct Mirrors {
-    client: Client,
-}
-
-impl Mirrors {
-    /// In this API.
-    pub fn new(client: Client) -> Self {
-        Self { client }
-    }
-
-    /// Makes the mirror of a static pod, in place of one with other contents; gives back what the API has.
-    ///
-    /// # Errors
-    /// When the server refuses or does not answer.
-    pub async fn ensure(&self, pod: &Pod, node_uid: &str) -> Result<Pod, Error> {
-        let (namespace, name) = place(pod);
-        let pods = self.client.namespaced::<Pod>(namespace);
-        match pods.get(name).await {
-            Ok(found) if annotation(&found, MIRROR) == annotation(pod, HASH) => return Ok(found),
-            Ok(found) if is_mirror(&found) => {
-                pods.delete(name, &Delete::now(found.metadata.uid.as_deref().unwrap_or_default())).await?;
-            }
-            Err(error) if !error.is_not_found() => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
-        pods.create(&mirror(pod, node_uid)).await
-    }
-
-    /// Shows the status of a static pod in its mirror, which is made if it is missing.
-    ///
-    /// # Errors
-    /// When the server refuses or does not answer.
-    pub async fn show(&self, pod: &Pod, status: &PodStatus) -> Result<(), Error> {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-        let node = self.client.cluster::<Node>().get(&node).await?;
-        let mirror = self.ensure(pod, node.metadata.uid.as_deref().unwrap_or_default()).await?;
-        let value = |status: &PodStatus| serde_json::to_value(status).map_err(Error::Decode);
-        let old = value(&mirror.status.unwrap_or_default())?;
-        let Some(change) = difference(&old, &value(status)?) else { return Ok(()) };
-        let (namespace, name) = place(pod);
-        let patch = Patch::Merge(json!({"metadata": {"uid": mirror.metadata.uid}, "status": change}));
-        self.client.namespaced::<Pod>(namespace).patch(name, "status", &patch).await.map(|_| ())
-    }
-
-    /// Removes the mirror of a static pod that has ended.
-    ///
-    /// # Errors
-    /// When the server refuses or does not answer.
-    pub async fn remove(&self, pod: &Pod) -> Result<(), Error> {
-        let (namespace, name) = place(pod);
-        let pods = self.client.namespaced::<Pod>(namespace);
-        match pods.get(name).await {
-            Ok(found) if is_mirror(&found) => {
-                pods.delete(name, &Delete::now(found.metadata.uid.as_deref().unwrap_or_default())).await
-            }
-            Err(error) if !error.is_not_found() => Err(error),
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-}
-
-fn place(pod: &Pod) -> (&str, &str) {
-    let meta = &pod.metadata;
-    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-}
-
-fn mirror(pod: &Pod, node_uid: &str) -> Pod {
-    let mut mirror = pod.clone();
-    mirror.status = None;
-    mirror.metadata.uid = None;
-    let hash = annotation(pod, HASH).unwrap_or_default().to_owned();
-    mirror.metadata.annotations.get_or_insert_default().insert(MIRROR.to_owned(), hash);
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    let owner =
-        json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": true}]);
-    // The document is a list of owner references.
-    mirror.metadata.owner_references = serde_json::from_value(owner).ok();
-    mirror
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ mod containers;
 
 use std::net::IpAddr;
 
+use edgek_node_runtime::Container as Run;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -120,6 +121,14 @@ pub fn phase(view: &View<'_>, node: &Node<'_>, old: Option<&str>) -> &'static st
 fn over(view: &View<'_>) -> &'static str {
     let code = |name: &str| view.newest(name).and_then(exit_code);
     if view.spec.containers.iter().all(|c| code(&c.name) == Some(0)) { "Succeeded" } else { "Failed" }
+}
+
+/// What the API has of a run: the status of its container, if it is about this run.
+pub fn of_run<'a>(pod: &'a Pod, run: &Run) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let id = containers::container_id(run);
+    all.find(|status| status.container_id.as_ref() == Some(&id))
 }
 
 /// A JSON merge patch that leads from `old` to `new`; `None` when they are equal.

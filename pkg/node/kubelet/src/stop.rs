@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::events::PodEvents;
-use crate::probe::check::{Handler, Outcome, Target, run};
+use crate::probe::check::{HOOK_LIMIT, Handler, Outcome, Target, run};
 
-/// A container gets at least this long after its hook.
+/// A container gets at least this long between the signal and SIGKILL, whatever is left of the grace period.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// What the end of a container needs to know.
@@ -39,23 +39,23 @@ impl Stopper {
         }
         self.events.container_normal(&run.name, "Killing", why);
         let ended = async { while self.is_running(run).await && events.next().await.is_some() {} };
-        let ask = async {
+        let end = async {
             if let Some(container) = container {
-                self.pre_stop(run, container).await;
+                // A hook that hangs is left to itself at the deadline.
+                tokio::select! {
+                    () = self.pre_stop(run, container) => {}
+                    () = self.reached() => {}
+                }
             }
             let signal = container.and_then(stop_signal).unwrap_or(run.stop_signal);
             self.send(run, signal).await;
-            std::future::pending::<()>().await;
-        };
-        let kill = async {
-            self.reached().await;
+            tokio::join!(self.reached(), edgek_base_lifecycle::sleep(LEAST));
             self.send(run, Signal::KILL).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = ended => {}
-            () = ask => {}
-            () = kill => {}
+            () = end => {}
         }
     }
 
@@ -84,13 +84,12 @@ impl Stopper {
     async fn pre_stop(&self, run_: &Run, container: &Container) {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
         let Some(hook) = hook else { return };
-        let left = self.deadline.borrow().saturating_duration_since(Instant::now());
         let target = Target {
             runtime: &*self.context.runtime,
             id: &run_.id,
             container,
             ip: self.ip,
-            timeout: left.saturating_sub(LEAST).max(LEAST.min(left)),
+            timeout: HOOK_LIMIT,
         };
         if let Outcome::Failure(text) | Outcome::Unknown(text) = run(&Handler::of_hook(hook), &target).await {
             tracing::warn!(container = container.name, text, "preStop hook failed");

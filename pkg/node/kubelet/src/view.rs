@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edgek_node_runtime::{Container as Run, ContainerId, State};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 
 /// What the probes and the postStart hook of one run of a container say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,18 @@ impl Health {
             hooked: container.lifecycle.as_ref().is_none_or(|l| l.post_start.is_none()),
             started: container.startup_probe.is_none(),
             ready: container.readiness_probe.is_none(),
+            failed: false,
+        }
+    }
+
+    /// The state of a run that began before this process, as the API remembers it: what was ready stays so until a
+    /// probe says otherwise.
+    pub fn resumed(container: &Container, known: &ContainerStatus) -> Self {
+        let begin = Self::at_start(container);
+        Self {
+            hooked: true,
+            started: begin.started || known.started == Some(true),
+            ready: begin.ready || known.ready,
             failed: false,
         }
     }

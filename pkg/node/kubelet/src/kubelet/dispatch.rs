@@ -16,7 +16,7 @@ use super::adopt;
 use crate::context::Context;
 use crate::pod_task::{PodTask, Update};
 use crate::record::Records;
-use crate::static_pods::{self, Change, Mirrors};
+use crate::static_pods::{self, Change};
 
 /// Changes of the folder that wait.
 const STATIC_CHANGES: usize = 16;
@@ -51,7 +51,7 @@ impl Dispatcher {
 
     pub(super) async fn run(mut self, pods: Informer<Pod>) {
         let mut events = self.context.runtime.events();
-        pods.synced().await;
+        let mut statics = self.follow_static_pods();
         let inbox = Arc::new(Inbox::default());
         let filler = inbox.clone();
         pods.on_change(move |change| {
@@ -60,11 +60,16 @@ impl Dispatcher {
             filler.changed.lock().push((old, new));
             filler.filled.notify_one();
         });
-        self.take(&inbox);
-        let mut statics = self.follow_static_pods();
-        self.adopt().await;
+        let synced = pods.synced();
+        tokio::pin!(synced);
+        let mut complete = false;
         loop {
             tokio::select! {
+                () = &mut synced, if !complete => {
+                    complete = true;
+                    self.take(&inbox);
+                    self.adopt().await;
+                }
                 () = inbox.filled.notified() => self.take(&inbox),
                 Some(change) = statics.recv() => self.take_static(change),
                 event = events.next() => match event {
@@ -103,12 +108,7 @@ impl Dispatcher {
                 let Some(entry) = self.entries.remove(&uid) else { return };
                 let pod = entry.updates.borrow().pod.clone();
                 entry.updates.send_replace(Update { pod: pod.clone(), gone: true });
-                let mirrors = Mirrors::new(self.context.client.clone());
-                self.scope.spawn("mirror", async move {
-                    if let Err(error) = mirrors.remove(&pod).await {
-                        warn!(%error, "the mirror of a static pod that ended is not removed");
-                    }
-                });
+                self.context.mirrors.end(&uid);
             }
         }
     }
@@ -139,6 +139,7 @@ impl Dispatcher {
         // A mirror only shows what runs anyway.
         let run_here = |pod: &Pod| !static_pods::is_mirror(pod);
         for (old, new) in changes {
+            self.look_after_mirror(old.as_ref(), new.as_ref());
             let (old, new) = (old.filter(run_here), new.filter(run_here));
             let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
             let replaced = match (&old, &new) {
@@ -154,6 +155,22 @@ impl Dispatcher {
             if let Some(pod) = new {
                 self.update(uid(&pod), Arc::new(pod));
             }
+        }
+    }
+
+    /// A mirror that is deleted is made again, if there is the static pod; otherwise it goes.
+    fn look_after_mirror(&self, old: Option<&Pod>, new: Option<&Pod>) {
+        match (old, new) {
+            (Some(old), None) if static_pods::is_mirror(old) => self.context.mirrors.look(old),
+            (_, Some(new)) if static_pods::is_mirror(new) => {
+                if !self.entries.values().any(|entry| static_pods::mirrors(new, &entry.updates.borrow().pod))
+                {
+                    self.context.mirrors.remove(Arc::new(new.clone()));
+                } else if new.metadata.deletion_timestamp.is_some() {
+                    self.context.mirrors.look(new);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -22,6 +22,7 @@ use crate::node::status::Allocatable;
 use crate::node::{Node, Parts};
 use crate::objects::Objects;
 use crate::sample;
+use crate::static_pods::Mirrors;
 use crate::volume::Volumes;
 
 /// An API server with one pod; it takes events, has no other objects and never ends a watch.
@@ -115,8 +116,12 @@ impl Bench {
     }
 
     fn start_with(runtime: Arc<FakeRuntime>, spec: &Value) -> Self {
+        Self::resume(runtime, sample::pod(spec))
+    }
+
+    /// A kubelet that begins with a pod as the API has it.
+    fn resume(runtime: Arc<FakeRuntime>, pod: Pod) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let pod = sample::pod(spec);
         let server = Arc::new(Server::default());
         *server.pod.lock() = Some(serde_json::to_value(&pod).unwrap());
         let service = server.clone();
@@ -204,6 +209,7 @@ fn context(
         images: Images::new(runtime.clone(), objects.clone(), tokio::sync::watch::channel(true).1),
         volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
         objects,
+        mirrors: Mirrors::new(client.clone(), scope.clone()),
         cgroups: Cgroups::open(&root.join("cgroup"), Path::new("/kubepods")),
         recorder: Recorder::start(scope, client.clone(), "kubelet", "edge"),
         node: Node::start(scope, &parts),
@@ -333,4 +339,38 @@ async fn what_runs_is_adopted_by_a_new_kubelet_and_counts_its_restarts() {
     let pod = second.server.pod.lock().clone().unwrap();
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 1);
     assert_eq!(second.runtime.calls(), before, "nothing was made or ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_ready_stays_so_for_a_new_kubelet_until_its_probe_says_otherwise() {
+    let probe = json!({"exec": {"command": ["ready"]}, "periodSeconds": 10, "failureThreshold": 3});
+    let spec = json!({"containers": [{"name": "a", "image": "busybox", "readinessProbe": probe}]});
+    let first = Bench::start(&spec);
+    first.until("ready", is_ready).await;
+    first.scope.close(Duration::from_secs(1)).await.unwrap();
+    let runtime = first.runtime.clone();
+    runtime.on_exec(|_, _| edgek_node_runtime::fake::FakeExec { code: 1, ..Default::default() });
+    let pod = first.server.pod.lock().clone().unwrap();
+    let second = Bench::resume(runtime, serde_json::from_value(pod).unwrap());
+    let (begun, failures) = (Instant::now(), || second.server.events.lock().len());
+    while failures() == 0 {
+        second.server.changed.notified().await;
+    }
+    assert!(is_ready(second.server.pod.lock().as_ref().unwrap()), "one failure is not enough");
+    second.until("not ready", |pod| !is_ready(pod)).await;
+    assert_eq!(begun.elapsed().as_secs(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_hook_fails_is_killed_for_it() {
+    let hook =
+        json!({"postStart": {"exec": {"command": ["begin"]}}, "preStop": {"exec": {"command": ["end"]}}});
+    let runtime = FakeRuntime::with_images(&["busybox"]);
+    runtime.on_exec(|_, _| edgek_node_runtime::fake::FakeExec { code: 1, ..Default::default() });
+    let container = json!({"name": "a", "image": "busybox", "lifecycle": hook});
+    let bench = Bench::start_with(runtime, &json!({"containers": [container]}));
+    bench.until("killed", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    let events = bench.server.events.lock().clone();
+    let after = events.iter().skip_while(|reason| *reason != "FailedPostStartHook").take(3);
+    assert_eq!(after.collect::<Vec<_>>(), ["FailedPostStartHook", "Killing", "FailedPreStopHook"]);
 }

@@ -14,6 +14,9 @@ use super::{grpc, web};
 /// As much of a command's output as messages carry.
 const MAX_OUTPUT: usize = 10 << 10;
 
+/// Hooks may take as long as they like; this bounds one that hangs.
+pub const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
 /// What to do.
 #[derive(Debug)]
 pub enum Handler<'a> {
@@ -73,6 +76,8 @@ pub struct Target<'a> {
 pub enum Outcome {
     /// Well.
     Success,
+    /// Well, but in a way that its maker may not have meant.
+    Warning(String),
     /// The container answered badly or not at all.
     Failure(String),
     /// It could not be tried.
@@ -90,7 +95,7 @@ pub async fn run(handler: &Handler<'_>, target: &Target<'_>) -> Outcome {
     let attempt = async {
         match handler {
             Handler::Exec(exec) => run_command(exec, target).await,
-            Handler::Http(http) => web::get(http, target).await.into(),
+            Handler::Http(http) => web::get(http, target).await.unwrap_or_else(Outcome::Failure),
             Handler::Tcp(tcp) => connect(tcp, target).await,
             Handler::Grpc(grpc) => {
                 let service = grpc.service.as_deref().unwrap_or_default();

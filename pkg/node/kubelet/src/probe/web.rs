@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::Empty;
+use http::{Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,45 +16,140 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::check::{Target, address, dial_error, port};
+use super::check::{Outcome, Target, address, dial_error, port};
+
+/// How many requests one probe may lead to.
+const MAX_REQUESTS: usize = 10;
+/// As much of an answer as messages carry.
+const MAX_BODY: usize = 10 << 10;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Asks once; an answer from 200 to 399 is good. Redirects count as good without being followed.
-pub(super) async fn get(action: &HTTPGetAction, target: &Target<'_>) -> Result<(), String> {
-    let port = port(&action.port, target.container)
-        .ok_or_else(|| format!("couldn't find port: {:?}", action.port))?;
-    let host = action.host.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| target.ip.to_string());
-    let tls = action.scheme.as_deref() == Some("HTTPS");
-    let scheme = if tls { "https" } else { "http" };
-    let authority = address(&host, port.into());
-    let path = format!("/{}", action.path.as_deref().unwrap_or_default().trim_start_matches('/'));
-    let failed = |why: String| format!("Get \"{scheme}://{authority}{path}\": {why}");
-    let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
+/// Where to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
+impl Place {
+    fn of(action: &HTTPGetAction, target: &Target<'_>) -> Option<Self> {
+        let host = action.host.clone().filter(|host| !host.is_empty());
+        Some(Self {
+            tls: action.scheme.as_deref() == Some("HTTPS"),
+            host: host.unwrap_or_else(|| target.ip.to_string()),
+            port: port(&action.port, target.container)?,
+            path: format!("/{}", action.path.as_deref().unwrap_or_default().trim_start_matches('/')),
+        })
+    }
+
+    fn authority(&self) -> String {
+        address(&self.host, self.port.into())
+    }
+
+    /// Where an answer from here leads; `None` when that is no place to ask.
+    fn next(&self, location: &str) -> Option<Self> {
+        let location: Uri = match location.split_once("//") {
+            Some(("", _)) => {
+                format!("{}:{location}", if self.tls { "https" } else { "http" }).parse().ok()?
+            }
+            Some(_) => location.parse().ok()?,
+            None if location.starts_with('/') => location.parse().ok()?,
+            None => {
+                let (folder, _) = self.path.split('?').next()?.rsplit_once('/')?;
+                format!("{folder}/{location}").parse().ok()?
+            }
+        };
+        let path = location.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let Some(host) = location.host() else { return Some(Self { path, ..self.clone() }) };
+        let tls = match location.scheme_str()? {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let port = location.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Some(Self { tls, host: host.to_owned(), port, path })
+    }
+}
+
+/// Asks, and follows answers that lead elsewhere on the same host. An answer from 200 to 299 is good; one that leads to
+/// another host is good, too, but odd.
+pub(super) async fn get(action: &HTTPGetAction, target: &Target<'_>) -> Result<Outcome, String> {
+    let first = Place::of(action, target);
+    let mut place = first.ok_or_else(|| format!("couldn't find port: {:?}", action.port))?;
+    for _ in 0..MAX_REQUESTS {
+        let Answer { code, location, body } = ask(action, target, &place).await?;
+        let location = location.filter(|_| matches!(code, 301 | 302 | 303 | 307 | 308));
+        match (code, location.map(|location| place.next(&location))) {
+            (_, Some(Some(next))) if next.host == place.host => place = next,
+            (_, Some(None)) => return Err(format!("Get \"{place}\": failed to parse Location header")),
+            (200..300, _) => return Ok(Outcome::Success),
+            (300..400, _) => {
+                return Ok(Outcome::Warning(format!("Probe terminated redirects, Response body: {body}")));
+            }
+            _ => return Err(format!("HTTP probe failed with statuscode: {code}")),
+        }
+    }
+    Err(format!("Get \"{place}\": stopped after {MAX_REQUESTS} redirects"))
+}
+
+/// What a server said.
+struct Answer {
+    code: u16,
+    location: Option<String>,
+    /// The beginning of the body, of an answer that leads elsewhere.
+    body: String,
+}
+
+async fn ask(action: &HTTPGetAction, target: &Target<'_>, place: &Place) -> Result<Answer, String> {
+    let authority = place.authority();
+    let failed = |why: String| format!("Get \"{place}\": {why}");
+    let tcp = TcpStream::connect((place.host.trim_matches(['[', ']']), place.port)).await;
     let tcp = tcp.map_err(|error| failed(dial_error(&authority, &error)))?;
     let stream: Box<dyn Stream> =
-        if tls { Box::new(encrypt(tcp, target).await.map_err(failed)?) } else { Box::new(tcp) };
-    let request = request(action, &authority, &path).map_err(|error| failed(error.to_string()))?;
+        if place.tls { Box::new(encrypt(tcp, target).await.map_err(failed)?) } else { Box::new(tcp) };
+    let request = request(action, &authority, &place.path).map_err(|error| failed(error.to_string()))?;
     let text = |error: hyper::Error| {
         let closed = error.is_incomplete_message() || error.is_canceled();
         failed(if closed { "EOF".to_owned() } else { error.to_string() })
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    let asking = sender.send_request(request);
+    let asking = async { Ok(read(sender.send_request(request).await?).await) };
     tokio::pin!(asking);
-    // The connection carries the request; only the head of the answer counts. A connection that ends may have brought
-    // the answer with its end.
-    let response = tokio::select! {
-        response = &mut asking => response,
+    // The connection carries the request. One that ends may have brought the answer with its end.
+    let answer = tokio::select! {
+        answer = &mut asking => answer,
         _ = connection => asking.await,
     };
-    let response = response.map_err(text)?;
-    match response.status().as_u16() {
-        200..400 => Ok(()),
-        code => Err(format!("HTTP probe failed with statuscode: {code}")),
+    answer.map_err(text)
+}
+
+/// Reads of an answer what counts.
+async fn read(response: Response<Incoming>) -> Answer {
+    let code = response.status().as_u16();
+    let location = response.headers().get(header::LOCATION);
+    let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut text = Vec::new();
+    let mut body = response.into_body();
+    while (300..400).contains(&code)
+        && text.len() < MAX_BODY
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        text.extend_from_slice(&frame.into_data().unwrap_or_default());
     }
+    text.truncate(MAX_BODY);
+    Answer { code, location, body: String::from_utf8_lossy(&text).into_owned() }
 }
 
 fn request(
@@ -129,5 +225,25 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_from_where_it_was_read() {
+        let place =
+            |text: &str| Place { tls: false, host: "10.42.0.2".into(), port: 8080, path: text.into() };
+        let check = |location: &str, expected: &str| {
+            let next = place("/a/b?c=/d").next(location);
+            assert_eq!(next.map(|next| next.to_string()).as_deref(), Some(expected), "{location}");
+        };
+        check("/x?y=1", "http://10.42.0.2:8080/x?y=1");
+        check("x", "http://10.42.0.2:8080/a/x");
+        check("https://10.42.0.2/x", "https://10.42.0.2:443/x");
+        check("//other:81/x", "http://other:81/x");
+        assert_eq!(place("/").next("ftp://10.42.0.2/"), None);
     }
 }

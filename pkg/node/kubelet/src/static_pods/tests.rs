@@ -27,7 +27,7 @@ fn a_manifest_becomes_a_pod_of_this_node() {
     let other = parse(format!("{MANIFEST}\n").as_bytes(), Path::new("/m/web.yaml"), "Edge-1").unwrap();
     assert_ne!(other.metadata.uid, pod.metadata.uid);
 
-    let mirror = mirror(&pod, "node-uid");
+    let mirror = mirror::mirror(&pod, "node-uid");
     assert!(is_mirror(&mirror));
     assert_eq!(mirror.metadata.uid, None);
     assert_eq!(annotation(&mirror, MIRROR), Some(uid.as_str()));
