@@ -139,6 +139,8 @@ impl Host {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("the log file");
         self.command(edgek())
             .args(["run", "server", "--node-name=node"])
+            // However full the machine that runs the tests is.
+            .args(["--kubelet-arg=eviction-hard=", "--kubelet-arg=image-gc-high-threshold=100"])
             .args(self.settings())
             .args(flags)
             .stdin(Stdio::null())

@@ -10,7 +10,9 @@ use edgek_base_lifecycle::Scope;
 use edgek_base_sys::memory;
 use edgek_client::Client;
 use edgek_node_kubelet::config::Config;
+use edgek_node_kubelet::gc::ImageGc;
 use edgek_node_kubelet::kubelet::Kubelet;
+use edgek_node_kubelet::node::pressure::Thresholds;
 use edgek_node_network::{BridgeNetwork, Range};
 use edgek_node_runtime::Runtime;
 use edgek_node_runtime::containerd::{
@@ -149,6 +151,14 @@ fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<
         labels,
         taints: config.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?,
         port: 10250,
+        thresholds: match &config.kubelet.eviction_hard {
+            Some(text) => text.parse().context("kubelet-arg: eviction-hard")?,
+            None => Thresholds::default(),
+        },
+        image_gc: ImageGc {
+            high: config.kubelet.image_gc_high_threshold.into(),
+            low: config.kubelet.image_gc_low_threshold.into(),
+        },
         version: "v1.37.0+edgek1".to_owned(),
     })
 }

@@ -42,11 +42,24 @@ pub struct KubeletArgs {
     pub container_log_max_size: u64,
     /// How many log files a container keeps.
     pub container_log_max_files: u32,
+    /// How little memory and disk is too little, in upstream's words; `None` for its defaults.
+    pub eviction_hard: Option<String>,
+    /// Per cent of the images' disk from which unused images are removed.
+    pub image_gc_high_threshold: u8,
+    /// Per cent down to which they are.
+    pub image_gc_low_threshold: u8,
 }
 
 impl Default for KubeletArgs {
     fn default() -> Self {
-        Self { max_pods: 110, container_log_max_size: 10 << 20, container_log_max_files: 5 }
+        Self {
+            max_pods: 110,
+            container_log_max_size: 10 << 20,
+            container_log_max_files: 5,
+            eviction_hard: None,
+            image_gc_high_threshold: 85,
+            image_gc_low_threshold: 80,
+        }
     }
 }
 
@@ -253,8 +266,18 @@ impl Reader<'_> {
                 "max-pods" => value.parse().map(|n| args.max_pods = n).is_ok(),
                 "container-log-max-files" => value.parse().map(|n| args.container_log_max_files = n).is_ok(),
                 "container-log-max-size" => bytes(&value).map(|n| args.container_log_max_size = n).is_some(),
+                "eviction-hard" => {
+                    args.eviction_hard = Some(value.clone());
+                    true
+                }
+                "image-gc-high-threshold" => {
+                    percent(&value).map(|n| args.image_gc_high_threshold = n).is_some()
+                }
+                "image-gc-low-threshold" => {
+                    percent(&value).map(|n| args.image_gc_low_threshold = n).is_some()
+                }
                 _ => {
-                    let text = "there are max-pods, container-log-max-size and container-log-max-files";
+                    let text = "there are max-pods, container-log-max-size, container-log-max-files, eviction-hard, image-gc-high-threshold and image-gc-low-threshold";
                     self.problems.add(&place, format!("kubelet-arg: {key:?} has no meaning here; {text}"));
                     continue;
                 }
@@ -312,6 +335,11 @@ fn valid_node_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{name:?} is not a node name: use lower-case letters, digits, '-' and '.'"))
+}
+
+/// Per cent, as a number from 0 to 100.
+fn percent(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|percent| *percent <= 100)
 }
 
 /// Bytes, as `10Mi`, `500k` or a plain number.

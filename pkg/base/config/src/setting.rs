@@ -97,7 +97,7 @@ pub static SETTINGS: &[Setting] = &[
     many(
         "kubelet-arg",
         "KEY=VALUE",
-        "Kubelet setting: max-pods, container-log-max-size, container-log-max-files",
+        "Kubelet setting: max-pods, container-log-max-size, container-log-max-files, eviction-hard, image-gc-high-threshold, image-gc-low-threshold",
     ),
     one("log-format", "FORMAT", "auto", "text, json, or auto (text without times under journald)"),
     one(

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
+use crate::gc::ImageGc;
+use crate::node::pressure::Thresholds;
 use crate::resources;
 
 /// What the kubelet is told about its node.
@@ -35,6 +37,10 @@ pub struct Config {
     pub taints: Vec<Taint>,
     /// The port of the kubelet's API.
     pub port: u16,
+    /// How much is to be left of the node's memory and disks.
+    pub thresholds: Thresholds,
+    /// When unused images go.
+    pub image_gc: ImageGc,
     /// `v1.37.0+edgek1`.
     pub version: String,
 }

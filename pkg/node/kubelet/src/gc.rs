@@ -1,7 +1,7 @@
 //! Garbage collection: dead containers beyond the last one of each name, and images when their disk fills.
 //!
 //! [`surplus`] is asked by the pod's task after each start. [`ImageCollector`] sleeps until the node's status finds the
-//! disk fuller than the high threshold, and then removes unused images down to the low one, as upstream's defaults do.
+//! disk fuller than the high threshold, and then removes unused images down to the low one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +15,6 @@ use tracing::{info, warn};
 
 use crate::node::facts::Disk;
 
-/// Per cent of the disk in use from which images are removed.
-const HIGH: u64 = 85;
-/// Per cent down to which they are.
-const LOW: u64 = 80;
 /// Images younger than this are spared: their containers may be about to be made.
 const MIN_AGE: Duration = Duration::from_secs(120);
 
@@ -38,9 +34,35 @@ pub fn surplus(runs: &[Container]) -> Vec<ContainerId> {
         .collect()
 }
 
-/// Whether a disk is so full that images must go.
-pub fn is_too_full(disk: Disk) -> bool {
-    used_percent(disk) >= HIGH
+/// When unused images go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageGc {
+    /// Per cent of the disk in use from which images are removed.
+    pub high: u64,
+    /// Per cent down to which they are.
+    pub low: u64,
+}
+
+impl Default for ImageGc {
+    /// Upstream's.
+    fn default() -> Self {
+        Self { high: 85, low: 80 }
+    }
+}
+
+impl ImageGc {
+    /// Whether a disk is so full that images must go.
+    pub fn is_due(self, disk: Disk) -> bool {
+        used_percent(disk) >= self.high
+    }
+
+    /// The bytes to free to come down to the low threshold; 0 below the high one.
+    fn excess(self, disk: Disk) -> u64 {
+        if !self.is_due(disk) {
+            return 0;
+        }
+        (disk.total / 100 * (100 - self.low)).saturating_sub(disk.available)
+    }
 }
 
 fn used_percent(disk: Disk) -> u64 {
@@ -50,16 +72,9 @@ fn used_percent(disk: Disk) -> u64 {
     100 - disk.available * 100 / disk.total
 }
 
-/// The bytes to free to come down to the low threshold; 0 below the high one.
-fn excess(disk: Disk) -> u64 {
-    if !is_too_full(disk) {
-        return 0;
-    }
-    (disk.total / 100 * (100 - LOW)).saturating_sub(disk.available)
-}
-
 /// Removes unused images when it is told to look.
 pub struct ImageCollector {
+    settings: ImageGc,
     runtime: Arc<dyn Runtime>,
     look: Arc<Notify>,
     /// When each image was first seen, and last seen in use.
@@ -68,9 +83,9 @@ pub struct ImageCollector {
 
 impl ImageCollector {
     /// Starts it; it looks whenever the returned handle is notified, until the scope ends.
-    pub fn start(scope: &Scope, runtime: Arc<dyn Runtime>) -> Arc<Notify> {
+    pub fn start(scope: &Scope, runtime: Arc<dyn Runtime>, settings: ImageGc) -> Arc<Notify> {
         let look = Arc::new(Notify::new());
-        let collector = Self { runtime, look: look.clone(), seen: BTreeMap::new() };
+        let collector = Self { settings, runtime, look: look.clone(), seen: BTreeMap::new() };
         scope.spawn("image collector", collector.run());
         look
     }
@@ -102,7 +117,7 @@ impl ImageCollector {
             }
         }
         let disk = Disk::read(&self.runtime.image_filesystem().await?.path);
-        let excess = disk.map_or(0, excess);
+        let excess = disk.map_or(0, |disk| self.settings.excess(disk));
         let candidates = images.iter().filter(|image| !image.pinned && !is_used(image));
         let aged = candidates.filter_map(|image| {
             let (first, last) = self.seen.get(&image.id)?;
@@ -152,10 +167,8 @@ mod tests {
     #[test]
     fn only_what_is_needed_goes_and_the_longest_unused_first() {
         let disk = |available| Disk { total: 1000, available, inodes: 1, inodes_free: 1 };
-        assert_eq!(
-            [excess(disk(500)), excess(disk(160)), excess(disk(150)), excess(disk(0))],
-            [0, 0, 50, 200]
-        );
+        let excess = |available| ImageGc::default().excess(disk(available));
+        assert_eq!([excess(500), excess(160), excess(150), excess(0)], [0, 0, 50, 200]);
         let image = |id: &str, size| Image {
             id: id.to_owned(),
             tags: Vec::new(),

@@ -60,19 +60,20 @@ impl Kubelet {
             facts: facts.clone(),
             client: client.clone(),
             runtime: runtime.clone(),
-            collector: ImageCollector::start(scope, runtime.clone()),
+            collector: ImageCollector::start(scope, runtime.clone(), config.image_gc),
         };
         let node = Node::start(scope, &parts);
         let objects = Objects::start(scope, client.clone());
+        let allocatable = Allocatable::of(&facts, &config.thresholds);
         let context = Arc::new(Context {
-            volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), Allocatable::of(&facts)),
+            volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
             images: Images::new(runtime.clone(), objects.clone(), imported),
             objects,
             mirrors: Mirrors::new(client.clone(), scope.clone()),
             recorder: Recorder::start(scope, client.clone(), "kubelet", &config.node_name),
             cgroups,
             node: node.clone(),
-            allocatable: Allocatable::of(&facts),
+            allocatable,
             memory: facts.memory,
             config,
             client,

@@ -5,6 +5,7 @@
 
 pub mod facts;
 mod lease;
+pub mod pressure;
 pub mod status;
 
 use std::sync::Arc;
@@ -23,15 +24,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::gc;
 use facts::{Disk, Facts};
-use status::{Observed, Pressure};
+use pressure::{Pressures, Readings};
+use status::Observed;
 
 /// How often the machine is looked at.
 const LOOK: Duration = Duration::from_secs(10);
-/// A disk with less than this free is full, and no new pods come. Upstream's 10 and 15 percent would leave much of a
-/// small node's disk unused; K3s sets the same 5.
-const DISK_RESERVE_PERCENT: u64 = 5;
 /// How often an unchanged status is written.
 const REPORT: Duration = Duration::from_secs(300);
 
@@ -66,8 +64,13 @@ impl Node {
         let query = ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() };
         let look = Arc::new(Notify::new());
         let gone = Arc::new(AtomicBool::new(false));
-        let reporter =
-            Reporter { parts: parts.clone(), look: look.clone(), gone: gone.clone(), written: None };
+        let reporter = Reporter {
+            parts: parts.clone(),
+            look: look.clone(),
+            gone: gone.clone(),
+            written: None,
+            pressures: Pressures::default(),
+        };
         let registered = Arc::new(Notify::new());
         let first = registered.clone();
         scope.spawn("node status", reporter.run(registered));
@@ -119,6 +122,7 @@ struct Reporter {
     gone: Arc<AtomicBool>,
     /// The status the server has, and when it was written.
     written: Option<(Value, Instant)>,
+    pressures: Pressures,
 }
 
 impl Reporter {
@@ -144,8 +148,8 @@ impl Reporter {
         }
     }
 
-    async fn observe(&self) -> Observed {
-        let Parts { config, runtime, .. } = &self.parts;
+    async fn observe(&mut self) -> Observed {
+        let Parts { config, facts, runtime, .. } = &self.parts;
         let version = runtime.version().await;
         let mut problems = Vec::new();
         if let Err(error) = &version {
@@ -153,22 +157,14 @@ impl Reporter {
         }
         let images = runtime.images().await.unwrap_or_default();
         let image_disk = runtime.image_filesystem().await.ok().and_then(|fs| Disk::read(&fs.path));
-        if image_disk.is_some_and(gc::is_too_full) {
+        if image_disk.is_some_and(|disk| config.image_gc.is_due(disk)) {
             self.parts.collector.notify_one();
         }
-        let full = |disk: Option<Disk>| {
-            let reserve = |total: u64| total / 100 * DISK_RESERVE_PERCENT;
-            disk.is_some_and(|disk| {
-                disk.available < reserve(disk.total) || disk.inodes_free < reserve(disk.inodes)
-            })
-        };
+        let readings = Readings::now(facts.memory, &config.root, image_disk);
+        let met = config.thresholds.met(&readings);
         Observed {
             problems,
-            memory: Pressure::when(facts::available_memory().is_some_and(status::is_low_memory)),
-            disk: Pressure::when(full(Disk::read(&config.root)) || full(image_disk)),
-            pids: Pressure::when(
-                facts::tasks().is_some_and(|(running, most)| most - running.min(most) < most / 10),
-            ),
+            pressures: self.pressures.observe(&met, Instant::now()),
             runtime: version.ok(),
             images,
         }

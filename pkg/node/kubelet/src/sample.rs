@@ -59,6 +59,8 @@ pub(crate) fn config(root: &std::path::Path) -> crate::config::Config {
         labels: Default::default(),
         taints: Vec::new(),
         port: 10250,
+        thresholds: Default::default(),
+        image_gc: Default::default(),
         version: "v1.37.0+edgek1".to_owned(),
     }
 }

@@ -1,14 +1,15 @@
 //! The node's object: labels, capacity, conditions. Pure; the words are upstream's.
 
+use std::collections::BTreeSet;
+
 use edgek_node_runtime::{Image, Version};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
+use super::pressure::{Condition, Signal, Thresholds};
 use crate::config::Config;
 
-/// Memory below which the node is under pressure (`memory.available<100Mi`).
-const MEMORY_RESERVE: u64 = 100 << 20;
 /// Images and names per image in the status.
 const MAX_IMAGES: usize = 50;
 const MAX_IMAGE_NAMES: usize = 5;
@@ -18,33 +19,12 @@ const MAX_IMAGE_NAMES: usize = 5;
 pub struct Observed {
     /// Why the node cannot run pods; empty when it can.
     pub problems: Vec<String>,
-    /// Whether memory runs out.
-    pub memory: Pressure,
-    /// Whether the disk runs full.
-    pub disk: Pressure,
-    /// Whether process ids run out.
-    pub pids: Pressure,
+    /// What runs out.
+    pub pressures: BTreeSet<Condition>,
     /// The container runtime, if it answers.
     pub runtime: Option<Version>,
     /// The images on the node.
     pub images: Vec<Image>,
-}
-
-/// Whether something runs out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Pressure {
-    /// There is enough.
-    #[default]
-    No,
-    /// There is not.
-    Yes,
-}
-
-impl Pressure {
-    /// `Yes` when `holds`.
-    pub fn when(holds: bool) -> Self {
-        if holds { Self::Yes } else { Self::No }
-    }
 }
 
 /// What pods may use of the node, in bytes and thousandths of CPUs.
@@ -59,22 +39,15 @@ pub struct Allocatable {
 }
 
 impl Allocatable {
-    /// The capacity without what is kept free (upstream's default eviction thresholds).
-    pub fn of(facts: &Facts) -> Self {
+    /// The capacity without what is to be left of it.
+    pub fn of(facts: &Facts, thresholds: &Thresholds) -> Self {
         let hugepages: u64 = facts.hugepages.values().sum();
-        let memory = facts.memory.saturating_sub(MEMORY_RESERVE).saturating_sub(hugepages);
+        let reserve = thresholds.left(Signal::MemoryAvailable, facts.memory);
+        let memory = facts.memory.saturating_sub(reserve).saturating_sub(hugepages);
+        let storage = facts.disk.saturating_sub(thresholds.left(Signal::NodefsAvailable, facts.disk));
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        Self {
-            cpu_milli: signed(facts.cpus as u64 * 1000),
-            memory: signed(memory),
-            storage: signed(facts.disk / 10 * 9),
-        }
+        Self { cpu_milli: signed(facts.cpus as u64 * 1000), memory: signed(memory), storage: signed(storage) }
     }
-}
-
-/// Whether this much memory is too little.
-pub fn is_low_memory(available: u64) -> bool {
-    available < MEMORY_RESERVE
 }
 
 /// The object to register.
@@ -138,7 +111,7 @@ fn capacity(config: &Config, facts: &Facts) -> Value {
 }
 
 fn allocatable(config: &Config, facts: &Facts) -> Value {
-    let own = Allocatable::of(facts);
+    let own = Allocatable::of(facts, &config.thresholds);
     let mut allocatable = json!({
         "cpu": facts.cpus.to_string(),
         "ephemeral-storage": own.storage.to_string(),
@@ -183,12 +156,12 @@ fn images(images: &[Image]) -> Value {
 }
 
 fn conditions(observed: &Observed, old: &Value, now: Timestamp) -> Value {
-    let pressure = |kind: &str, pressure: Pressure, words: [(&str, &str); 2]| {
-        let (status, (reason, message)) = match pressure {
-            Pressure::No => ("False", words[0]),
-            Pressure::Yes => ("True", words[1]),
+    let pressure = |kind: Condition, words: [(&str, &str); 2]| {
+        let (status, (reason, message)) = match observed.pressures.contains(&kind) {
+            false => ("False", words[0]),
+            true => ("True", words[1]),
         };
-        condition(kind, status, reason, message, old, now)
+        condition(&format!("{kind:?}"), status, reason, message, old, now)
     };
     let ready = if observed.problems.is_empty() {
         condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", old, now)
@@ -201,24 +174,21 @@ fn conditions(observed: &Observed, old: &Value, now: Timestamp) -> Value {
     };
     json!([
         pressure(
-            "MemoryPressure",
-            observed.memory,
+            Condition::MemoryPressure,
             [
                 ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
                 ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ]
         ),
         pressure(
-            "DiskPressure",
-            observed.disk,
+            Condition::DiskPressure,
             [
                 ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
                 ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ]
         ),
         pressure(
-            "PIDPressure",
-            observed.pids,
+            Condition::PIDPressure,
             [
                 ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
                 ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),

@@ -1,6 +1,7 @@
 //! Tests of `status`.
 
 use super::*;
+use crate::gc::ImageGc;
 
 fn config() -> Config {
     Config {
@@ -16,6 +17,8 @@ fn config() -> Config {
         labels: [("disk".to_owned(), "ssd".to_owned())].into(),
         taints: Vec::new(),
         port: 10250,
+        thresholds: Thresholds::default(),
+        image_gc: ImageGc::default(),
         version: "v1.37.0+edgek1".to_owned(),
     }
 }
@@ -42,7 +45,7 @@ fn resources_are_what_the_machine_has_without_what_is_kept_free() {
     let expected = json!({"cpu": "4", "memory": "1048576Ki", "ephemeral-storage": "104857600Ki", "pods": "110",
         "hugepages-1Gi": "0", "hugepages-2Mi": "0"});
     assert_eq!(status["capacity"], expected);
-    let expected = json!({"cpu": "4", "memory": "946176Ki", "ephemeral-storage": "96636764160", "pods": "110",
+    let expected = json!({"cpu": "4", "memory": "946176Ki", "ephemeral-storage": "102005473280", "pods": "110",
         "hugepages-1Gi": "0", "hugepages-2Mi": "0"});
     assert_eq!(status["allocatable"], expected);
     let addresses =
