@@ -12,7 +12,8 @@ mod random;
 mod request;
 
 pub use plugins::{
-    CertificateRequester, DefaultTolerations, NamespaceLifecycle, Priority, RbacEscalation, ServiceAccount,
+    CertificateRequester, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Priority, RbacEscalation,
+    ServiceAccount,
 };
 pub use random::random_suffix;
 pub use request::{DryRun, Operation, Request};
@@ -129,6 +130,7 @@ impl Chain {
         Self::new(vec![
             Box::new(NamespaceLifecycle::new(objects.clone())),
             Box::new(ServiceAccount::new(objects.clone())),
+            Box::new(NodeRestriction::new(objects.clone())),
             Box::new(Priority::new(objects.clone())),
             Box::new(DefaultTolerations),
             Box::new(CertificateRequester),

@@ -3,6 +3,7 @@
 mod certificate_requester;
 mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
 mod priority;
 mod rbac_escalation;
 mod service_account;
@@ -10,6 +11,7 @@ mod service_account;
 pub use certificate_requester::CertificateRequester;
 pub use default_tolerations::DefaultTolerations;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use node_restriction::NodeRestriction;
 pub use priority::Priority;
 pub use rbac_escalation::RbacEscalation;
 pub use service_account::ServiceAccount;

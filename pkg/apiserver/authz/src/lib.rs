@@ -14,7 +14,7 @@ mod rule;
 
 pub use attributes::{Attributes, Target};
 pub use chain::Chain;
-pub use node::{NodeAuthorizer, NodeObjects, Referenced, node_name};
+pub use node::{NODES, NodeAuthorizer, NodeObjects, Referenced, node_name};
 pub use policy::{Kind, Rbac};
 pub use rule::{PolicyRule, RoleRef, Subject, rules_allow};
 

@@ -8,7 +8,7 @@ use edgek_apiserver_authn::User;
 use crate::{Attributes, Authorizer, Decision, PolicyRule, Target, bootstrap, rules_allow};
 
 /// The group of kubelets.
-const NODES: &str = "system:nodes";
+pub const NODES: &str = "system:nodes";
 /// What the user name of a kubelet begins with.
 const NODE_USER: &str = "system:node:";
 /// The namespace of node leases.
