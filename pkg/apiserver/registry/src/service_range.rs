@@ -109,10 +109,7 @@ impl ServiceRange {
                 );
             }
             Ok(address) if !self.contains(address) => {
-                format!(
-                    "the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {}/{}",
-                    self.network, self.prefix
-                )
+                "the provided network does not match the current range".to_owned()
             }
             Ok(address) if taken.addresses.contains(&address) => {
                 "provided IP is already allocated".to_owned()
@@ -260,7 +257,7 @@ mod tests {
         );
         assert_eq!(
             check(ask("10.1.0.2"), &taken).unwrap_err(),
-            r#"spec.clusterIPs: Invalid value: ["10.1.0.2"]: failed to allocate IP 10.1.0.2: the provided IP (10.1.0.2) is not in the valid range. The range of valid IPs is 10.0.0.0/29"#
+            r#"spec.clusterIPs: Invalid value: ["10.1.0.2"]: failed to allocate IP 10.1.0.2: the provided network does not match the current range"#
         );
     }
 

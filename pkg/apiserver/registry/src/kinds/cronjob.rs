@@ -5,10 +5,13 @@ use serde_json::Value;
 use super::job;
 use super::workload::{self, SPEC};
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
-use edgek_api::field::ErrorList;
+use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy { default, validate, ..SPEC_AND_STATUS };
+
+/// Jobs are named after their CronJob, with eleven characters more, and have labels of their name.
+const MAX_NAME: usize = 52;
 
 fn default(cron: &mut Value) {
     let spec = cron.object_mut("spec");
@@ -22,13 +25,18 @@ fn default(cron: &mut Value) {
 fn validate(cron: &Value, errors: &mut ErrorList) {
     let spec = cron.at("spec");
     let schedule = spec.text("schedule");
+    let name = cron.text("metadata.name");
+    if name.len() > MAX_NAME {
+        let detail = format!("must be no more than {MAX_NAME} characters");
+        errors.invalid(&Path::Root("metadata.name"), name, &detail);
+    }
     if schedule.is_empty() {
         errors.required(&SPEC.field("schedule"), "");
+    } else if schedule.contains("TZ") {
+        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errors.invalid(&SPEC.field("schedule"), schedule, detail);
     } else {
-        let fields = schedule
-            .split_whitespace()
-            .filter(|field| !field.starts_with("TZ=") && !field.starts_with("CRON_TZ="))
-            .count();
+        let fields = schedule.split_whitespace().count();
         if !schedule.starts_with('@') && fields != 5 {
             errors.invalid(
                 &SPEC.field("schedule"),

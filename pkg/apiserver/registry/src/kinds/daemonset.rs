@@ -54,12 +54,11 @@ fn validate(set: &Value, errors: &mut ErrorList) {
     let selector = spec.at("selector");
     let path = SPEC.field("selector");
     labels::validate_selector(selector, &path, errors);
-    if !selector.is_null() && !labels::matches(selector, spec.at("template.metadata.labels")) {
+    // An absent selector selects nothing.
+    if selector.is_null() || !labels::matches(selector, spec.at("template.metadata.labels")) {
         workload::mismatch(spec.at("template.metadata.labels"), errors);
     }
-    if selector.is_null() {
-        errors.required(&path, "");
-    } else if labels::selects_all(selector) {
+    if !selector.is_null() && labels::selects_all(selector) {
         errors.invalid(&path, selector.clone(), "empty selector is invalid for daemonset");
     }
     workload::template(spec, "DaemonSet", errors);
@@ -67,6 +66,14 @@ fn validate(set: &Value, errors: &mut ErrorList) {
     let kind = spec.text("updateStrategy.type");
     if !["RollingUpdate", "OnDelete"].contains(&kind) {
         errors.not_supported(&SPEC.field("updateStrategy.type"), kind, &["RollingUpdate", "OnDelete"]);
+    }
+    let nothing = |field: &str| {
+        let value = spec.at("updateStrategy.rollingUpdate").at(field);
+        value.as_i64() == Some(0) || value == "0%"
+    };
+    if kind == "RollingUpdate" && nothing("maxUnavailable") && nothing("maxSurge") {
+        let path = SPEC.field("updateStrategy.rollingUpdate.maxUnavailable");
+        errors.required(&path, "cannot be 0 when maxSurge is 0");
     }
 }
 

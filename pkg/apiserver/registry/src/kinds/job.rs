@@ -92,10 +92,15 @@ pub(super) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorLis
     );
     let mode = spec.text("completionMode");
     if !["NonIndexed", "Indexed"].contains(&mode) {
-        errors.not_supported(&path.field("completionMode"), mode, &["Indexed", "NonIndexed"]);
+        errors.not_supported(&path.field("completionMode"), mode, &["NonIndexed", "Indexed"]);
     }
     if mode == "Indexed" && !spec.has("completions") {
         errors.required(&path.field("completions"), "when completion mode is Indexed");
+    }
+    let replacement = spec.text("podReplacementPolicy");
+    let known = ["Failed", "TerminatingOrFailed"];
+    if !replacement.is_empty() && !known.contains(&replacement) {
+        errors.not_supported(&path.field("podReplacementPolicy"), replacement, &known);
     }
     validate_template(spec.at("template"), &path.field("template"), errors);
     let policy = spec.text("template.spec.restartPolicy");

@@ -3,6 +3,7 @@
 use edgek_api::name;
 use serde_json::Value;
 
+use crate::labels;
 use crate::strategy::{PLAIN, Strategy, UpdateOfMissing};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, same};
@@ -37,8 +38,9 @@ fn validate_role(role: &Value, errors: &mut ErrorList) {
     let rules = Path::Root("rules");
     for (index, rule) in role.items("rules").iter().enumerate() {
         let path = rules.index(index);
+        let mut verbs = ErrorList::default();
         if rule.items("verbs").is_empty() {
-            errors.required(&path.field("verbs"), "verbs must contain at least one value");
+            verbs.required(&path.field("verbs"), "");
         }
         if rule.items("nonResourceURLs").is_empty() {
             if rule.items("apiGroups").is_empty() {
@@ -48,13 +50,29 @@ fn validate_role(role: &Value, errors: &mut ErrorList) {
             if rule.items("resources").is_empty() {
                 errors.required(&path.field("resources"), "resource rules must supply at least one resource");
             }
-        } else if role.has("metadata.namespace") {
-            errors.invalid(
-                &path.field("nonResourceURLs"),
-                rule.at("nonResourceURLs").clone(),
-                "namespaced rules cannot apply to non-resource URLs",
-            );
+        } else {
+            let (path, urls) = (path.field("nonResourceURLs"), rule.at("nonResourceURLs"));
+            if role.has("metadata.namespace") {
+                errors.invalid(&path, urls.clone(), "namespaced rules cannot apply to non-resource URLs");
+            }
+            if ["apiGroups", "resources", "resourceNames"].iter().any(|field| !rule.items(field).is_empty()) {
+                let detail = "rules cannot apply to both regular resources and non-resource URLs";
+                errors.invalid(&path, urls.clone(), detail);
+            }
         }
+        errors.0.append(&mut verbs.0);
+    }
+    if !role.has("aggregationRule") {
+        return;
+    }
+    let path = Path::Root("aggregationRule.clusterRoleSelectors");
+    let selectors = role.items("aggregationRule.clusterRoleSelectors");
+    if selectors.is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.required(&path, detail);
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        labels::validate_selector(selector, &path.index(index), errors);
     }
 }
 
@@ -69,27 +87,33 @@ fn validate_binding(binding: &Value, errors: &mut ErrorList) {
     if !kinds.contains(&reference.text("kind")) {
         errors.not_supported(&path.field("kind"), reference.text("kind"), kinds);
     }
-    if reference.text("name").is_empty() {
-        errors.required(&path.field("name"), "");
+    match reference.text("name") {
+        "" => errors.required(&path.field("name"), ""),
+        name => errors.invalid_all(&path.field("name"), name, name::path_segment(name)),
     }
     let subjects = Path::Root("subjects");
     for (index, subject) in binding.items("subjects").iter().enumerate() {
         let path = subjects.index(index);
+        let kinds = ["ServiceAccount", "User", "Group"];
+        if !kinds.contains(&subject.text("kind")) {
+            errors.not_supported(&path.field("kind"), subject.text("kind"), &kinds);
+        }
         if subject.text("name").is_empty() {
             errors.required(&path.field("name"), "");
         }
         let group = match subject.text("kind") {
             "ServiceAccount" => {
+                let name = subject.text("name");
+                if !name.is_empty() {
+                    errors.invalid_all(&path.field("name"), name, name::dns1123_subdomain(name));
+                }
                 if subject.text("namespace").is_empty() && !binding.has("metadata.namespace") {
                     errors.required(&path.field("namespace"), "");
                 }
                 ""
             }
             "User" | "Group" => GROUP,
-            other => {
-                errors.not_supported(&path.field("kind"), other, &["ServiceAccount", "User", "Group"]);
-                continue;
-            }
+            _ => continue,
         };
         if subject.text("apiGroup") != group {
             errors.not_supported(&path.field("apiGroup"), subject.text("apiGroup"), &[group]);

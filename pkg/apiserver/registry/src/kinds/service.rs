@@ -1,19 +1,20 @@
 //! Services. Their addresses and node ports come from `service_range`.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use edgek_api::name;
 use serde_json::{Value, json};
 
 use super::workload::SPEC;
 use crate::labels;
-use crate::pod::{port_number, port_number_or_name};
+use crate::pod::{NO_ADDRESS, port_number, port_number_or_name};
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy, UpdateOfMissing};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, same};
 
 pub(super) const STRATEGY: Strategy = Strategy {
-    name: name::Rule::Dns1035,
+    name: name::Rule::Label,
     default,
     prepare_update,
     validate,
@@ -82,6 +83,11 @@ fn default(service: &mut Value) {
 }
 
 fn prepare_update(new: &mut Value, old: &Value) {
+    // Clients that know the older spelling of the address only change it alone.
+    let (address, before) = (new.text("spec.clusterIP").to_owned(), old.text("spec.clusterIP"));
+    if !address.is_empty() && address != before && new.at("spec.clusterIPs") == old.at("spec.clusterIPs") {
+        new.object_mut("spec").set("clusterIPs", json!([address]));
+    }
     keep_allocated(new, old);
     drop_unneeded(new, old);
 }
@@ -171,14 +177,114 @@ fn validate(service: &Value, errors: &mut ErrorList) {
     let ips = SPEC.field("externalIPs");
     for (index, ip) in spec.items("externalIPs").iter().enumerate() {
         let ip = ip.as_str().unwrap_or_default();
-        if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.invalid(
-                &ips.index(index),
-                ip,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            );
+        external_ip(ip, &ips.index(index), errors);
+    }
+    addresses(service, errors);
+    traffic(service, errors);
+    load_balancer(spec, errors);
+}
+
+fn external_ip(ip: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    let detail = match ip.parse::<IpAddr>() {
+        Err(_) => NO_ADDRESS,
+        Ok(ip) if ip.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
+        Ok(ip) if ip.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        Ok(ip) if ip.is_multicast() => "may not be in the multicast range (224.0.0.0/4, ff00::/8)",
+        Ok(_) => return,
+    };
+    errors.invalid(path, ip, detail);
+}
+
+/// The addresses of the cluster are of one family here, and both spellings of a service's say the same.
+fn addresses(service: &Value, errors: &mut ErrorList) {
+    if !has_cluster_ip(service) {
+        return;
+    }
+    let spec = service.at("spec");
+    let first = spec.items("clusterIPs").first().and_then(Value::as_str).unwrap_or_default();
+    if !first.is_empty() && first != spec.text("clusterIP") {
+        let detail = "first value must match `clusterIP`";
+        errors.invalid(&CLUSTER_IPS, spec.at("clusterIPs").clone(), detail);
+    }
+    let families = SPEC.field("ipFamilies");
+    for (index, family) in spec.items("ipFamilies").iter().filter_map(Value::as_str).enumerate() {
+        match family {
+            "IPv4" => {}
+            "IPv6" if first.parse::<Ipv4Addr>().is_ok() => {
+                let detail = "expected an IPv6 value as indicated by `ipFamilies[0]`";
+                errors.invalid(&CLUSTER_IPS.index(0), first, detail);
+            }
+            "IPv6" => errors.invalid(&families.index(index), family, "not configured on this cluster"),
+            other => errors.not_supported(&families.index(index), other, &["IPv4", "IPv6"]),
         }
     }
+    let policy = spec.text("ipFamilyPolicy");
+    let path = SPEC.field("ipFamilyPolicy");
+    let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    if policy == "RequireDualStack" {
+        errors.invalid(&path, policy, "this cluster is not configured for dual-stack services");
+    } else if !policy.is_empty() && !known.contains(&policy) {
+        errors.not_supported(&path, policy, &known);
+    }
+}
+
+fn traffic(service: &Value, errors: &mut ErrorList) {
+    let spec = service.at("spec");
+    let policies = ["Cluster", "Local"];
+    let internal = spec.text("internalTrafficPolicy");
+    if !internal.is_empty() && !policies.contains(&internal) {
+        errors.not_supported(&SPEC.field("internalTrafficPolicy"), internal, &policies);
+    }
+    let external = spec.text("externalTrafficPolicy");
+    let path = SPEC.field("externalTrafficPolicy");
+    if !external.is_empty() && !is_external(service) {
+        errors.invalid(&path, external, "may only be set for externally-accessible services");
+    } else if !external.is_empty() && !policies.contains(&external) {
+        errors.not_supported(&path, external, &policies);
+    }
+    let balances_locally = spec.text("type") == "LoadBalancer" && external == "Local";
+    if let Some(port) = spec.number("healthCheckNodePort").filter(|port| *port != 0 && !balances_locally) {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&SPEC.field("healthCheckNodePort"), port, detail);
+    }
+    let seconds = spec.number("sessionAffinityConfig.clientIP.timeoutSeconds");
+    if let Some(seconds) = seconds.filter(|seconds| !(1..=86400).contains(seconds)) {
+        let path = SPEC.field("sessionAffinityConfig.clientIP.timeoutSeconds");
+        errors.invalid(&path, seconds, "must be greater than 0 and less than 86400");
+    }
+}
+
+fn load_balancer(spec: &Value, errors: &mut ErrorList) {
+    let balances = spec.text("type") == "LoadBalancer";
+    let only = "may only be used when `type` is 'LoadBalancer'";
+    // Upstream's spelling.
+    let list = SPEC.field("LoadBalancerSourceRanges");
+    let ranges = spec.items("loadBalancerSourceRanges");
+    if !ranges.is_empty() && !balances {
+        errors.forbidden(&list, only);
+    }
+    for (index, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
+        if !is_cidr(range.trim()) {
+            errors.invalid(&list.index(index), range, NO_CIDR);
+        }
+    }
+    if spec.has("loadBalancerClass") && !balances {
+        errors.forbidden(&SPEC.field("loadBalancerClass"), only);
+    }
+}
+
+/// What upstream says of text that is no range of addresses.
+pub(super) const NO_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// Whether a text is an address and the length of its prefix.
+pub(super) fn is_cidr(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.parse::<u8>().is_ok_and(|length| length <= most)
 }
 
 fn external_name(spec: &Value, errors: &mut ErrorList) {

@@ -31,7 +31,10 @@ pub(super) fn selector(spec: &Value, empty: &str, errors: &mut ErrorList) {
         }
     }
     let template_labels = spec.at("template.metadata.labels");
-    if !labels::selects_all(selector) && !labels::matches(selector, template_labels) {
+    // An absent selector selects nothing.
+    let matches =
+        !selector.is_null() && (labels::selects_all(selector) || labels::matches(selector, template_labels));
+    if !matches {
         mismatch(template_labels, errors);
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use edgek_api::name;
 use serde_json::Value;
 
-use super::resources;
 use super::spec::{NOT_NEGATIVE, one_of};
 use super::volume::Volumes;
+use super::{resources, security};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
 
@@ -64,7 +64,7 @@ fn common(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mu
     mounts(container, volumes, path, errors);
     one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
     resources::validate(container.at("resources"), &path.field("resources"), errors);
-    security_context(container, path, errors);
+    security::container(container.at("securityContext"), &path.field("securityContext"), errors);
 }
 
 fn ports(container: &Value, path: &Path<'_>, errors: &mut ErrorList) {
@@ -146,12 +146,16 @@ fn environment(container: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let present: Vec<&str> =
             ["configMapRef", "secretRef"].into_iter().filter(|kind| source.has(kind)).collect();
         for kind in &present {
-            if source.at(kind).text("name").is_empty() {
-                errors.required(&path.field(kind).field("name"), "");
+            match source.at(kind).text("name") {
+                "" => errors.required(&path.field(kind).field("name"), ""),
+                name => {
+                    let path = path.field(kind);
+                    errors.invalid_all(&path.field("name"), name, name::dns1123_subdomain(name));
+                }
             }
         }
         match present.len() {
-            0 => errors.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => errors.invalid(&list, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
             _ => errors.invalid(&path, "", "may not have more than one field specified at a time"),
         }
@@ -167,12 +171,31 @@ fn value_source(variable: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             "fieldRef" => &["fieldPath"],
             "resourceFieldRef" => &["resource"],
             "fileKeyRef" => &["volumeName", "path", "key"],
-            _ => &["name", "key"],
+            _ => &["key"],
         };
+        let (source, path) = (source.at(kind), path.field(kind));
         for field in required {
-            if source.at(kind).text(field).is_empty() {
-                errors.required(&path.field(kind).field(field), "");
+            if source.text(field).is_empty() {
+                errors.required(&path.field(field), "");
             }
+        }
+        match *kind {
+            "fieldRef" => field_reference(source.text("fieldPath"), &path, errors),
+            "resourceFieldRef" => {
+                let resource = source.text("resource");
+                let known = RESOURCE_FIELDS.contains(&resource) || resource.contains("hugepages-");
+                if !resource.is_empty() && !known {
+                    errors.not_supported(&path.field("resource"), resource, &RESOURCE_FIELDS);
+                }
+            }
+            "configMapKeyRef" | "secretKeyRef" => {
+                let (name, key) = (source.text("name"), source.text("key"));
+                errors.invalid_all(&path.field("name"), name, name::dns1123_subdomain(name));
+                if !key.is_empty() {
+                    errors.invalid_all(&path.field("key"), key, name::config_key(key));
+                }
+            }
+            _ => {}
         }
     }
     match present.len() {
@@ -184,6 +207,52 @@ fn value_source(variable: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         _ if !variable.text("value").is_empty() => errors.invalid(path, "", "may not be specified when `value` is not empty"),
         1 => {}
         _ => errors.invalid(path, "", "may not have more than one field specified at a time"),
+    }
+}
+
+/// What an environment variable may hold of its pod.
+const POD_FIELDS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// What an environment variable may hold of a container's resources.
+const RESOURCE_FIELDS: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+
+fn field_reference(field: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    if field.is_empty() {
+        return;
+    }
+    let subscript = field.split_once("['").and_then(|(map, key)| Some((map, key.strip_suffix("']")?)));
+    match subscript {
+        Some(("metadata.labels", key)) => errors.invalid_all(path, key, name::qualified_name(key)),
+        Some(("metadata.annotations", key)) => {
+            errors.invalid_all(path, key, name::qualified_name(&key.to_lowercase()));
+        }
+        _ if POD_FIELDS.contains(&field) => {}
+        // Known, but not a single text.
+        _ if ["metadata.labels", "metadata.annotations"].contains(&field) => {
+            errors.not_supported(&path.field("fieldPath"), field, &POD_FIELDS);
+        }
+        _ => errors.invalid(
+            &path.field("fieldPath"),
+            field,
+            &format!("error converting fieldPath: field label not supported: {field}"),
+        ),
     }
 }
 
@@ -207,6 +276,11 @@ fn mounts(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mu
         }
         for field in ["subPath", "subPathExpr"] {
             descending_path(mount.text(field), &list.field(field), errors);
+        }
+        let propagation = mount.text("mountPropagation");
+        let known = ["Bidirectional", "HostToContainer", "None"];
+        if !propagation.is_empty() && !known.contains(&propagation) {
+            errors.not_supported(&list.field("mountPropagation"), propagation, &known);
         }
         if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
             let expression = mount.text("subPathExpr");
@@ -312,25 +386,12 @@ fn http_get(action: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.required(&path.field("path"), "");
     }
     port_number_or_name(action.at("port"), &path.field("port"), errors);
+    for header in action.items("httpHeaders") {
+        let name = header.text("name");
+        errors.invalid_all(&path.field("httpHeaders"), name, name::http_header(name));
+    }
     let scheme = action.text("scheme");
     if !["HTTP", "HTTPS"].contains(&scheme) {
         errors.not_supported(&path.field("scheme"), scheme, &["HTTP", "HTTPS"]);
-    }
-}
-
-fn security_context(container: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let context = container.at("securityContext");
-    let path = path.field("securityContext");
-    for field in ["runAsUser", "runAsGroup"] {
-        if let Some(id) = context.number(field).filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-            errors.invalid(&path.field(field), id, "must be between 0 and 2147483647, inclusive");
-        }
-    }
-    if context.at("allowPrivilegeEscalation") == &Value::Bool(false) && context.flag("privileged") {
-        errors.invalid(
-            &path,
-            context.clone(),
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        );
     }
 }

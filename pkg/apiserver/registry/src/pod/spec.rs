@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use edgek_api::name;
 use serde_json::Value;
 
-use super::{container, volume};
+use super::{affinity, container, dns, security, volume};
 use crate::labels;
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
@@ -48,6 +48,14 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, used: Use, errors: &mut Er
     numbers(spec, path, errors);
     tolerations(spec.items("tolerations"), &path.field("tolerations"), errors);
     host_aliases(spec, path, errors);
+    security::pod(spec.at("securityContext"), &path.field("securityContext"), errors);
+    affinity::validate(spec.at("affinity"), &path.field("affinity"), errors);
+    dns::validate(spec, path, errors);
+    readiness_gates(spec, path, errors);
+    let system = spec.text("os.name");
+    if spec.has("os") && !["linux", "windows"].contains(&system) {
+        errors.not_supported(&path.field("os"), system, &["linux", "windows"]);
+    }
     scheduling(spec, path, errors);
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         errors.invalid(
@@ -72,16 +80,6 @@ fn names(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let value = spec.text(field);
         if !value.is_empty() {
             errors.invalid_all(&path.field(field), value, check(value));
-        }
-    }
-    let secrets = path.field("imagePullSecrets");
-    for (index, secret) in spec.items("imagePullSecrets").iter().enumerate() {
-        if secret.text("name").is_empty() {
-            errors.invalid(
-                &secrets.index(index).field("name"),
-                secret.text("name"),
-                "name must not be empty",
-            );
         }
     }
 }
@@ -196,11 +194,7 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let item = aliases.index(index);
         let ip = alias.text("ip");
         if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.invalid(
-                &item.field("ip"),
-                ip,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            );
+            errors.invalid(&item.field("ip"), ip, dns::NO_ADDRESS);
         }
         let hostnames = item.field("hostnames");
         for (index, hostname) in alias.items("hostnames").iter().enumerate() {
@@ -210,12 +204,21 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
+fn readiness_gates(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let gates = path.field("readinessGates");
+    for (index, gate) in spec.items("readinessGates").iter().enumerate() {
+        let condition = gate.text("conditionType");
+        let path = gates.index(index);
+        errors.invalid_all(&path.field("conditionType"), condition, name::qualified_name(condition));
+    }
+}
+
 fn scheduling(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let gates = path.field("schedulingGates");
     let mut seen = BTreeSet::new();
     for (index, gate) in spec.items("schedulingGates").iter().enumerate() {
         let gate = gate.text("name");
-        errors.invalid_all(&gates.index(index).field("name"), gate, name::qualified_name(gate));
+        errors.invalid_all(&gates.index(index), gate, name::qualified_name(gate));
         if !seen.insert(gate) {
             errors.duplicate(&gates.index(index), gate);
         }
@@ -237,6 +240,16 @@ fn scheduling(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 action,
                 &["DoNotSchedule", "ScheduleAnyway"],
             );
+        }
+        if let Some(domains) = constraint.number("minDomains") {
+            if domains <= 0 {
+                errors.invalid(&item.field("minDomains"), domains, "must be greater than zero");
+            }
+            if action != "DoNotSchedule" {
+                let detail =
+                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                errors.invalid(&item.field("minDomains"), domains, &detail);
+            }
         }
         labels::validate_selector(constraint.at("labelSelector"), &item.field("labelSelector"), errors);
     }
