@@ -10,7 +10,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::params::query;
-use crate::{Client, Delete, Error, ListQuery, Patch, ResourceRef, Watch, WatchQuery, request};
+use crate::{Client, Delete, Error, ListQuery, Patch, ResourceRef, Watch, WatchQuery, read_request, request};
+
+const WHOLE: &str = "application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// The objects of one kind, in one namespace or in all.
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct Api<K> {
     client: Client,
     resource: ResourceRef,
     namespace: Option<String>,
+    /// How lists and watches show the objects.
+    accept: &'static str,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -40,7 +45,13 @@ struct RawListMeta {
 
 impl<K> Api<K> {
     pub(crate) fn new(client: Client, resource: ResourceRef, namespace: Option<String>) -> Self {
-        Self { client, resource, namespace, kind: PhantomData }
+        Self { client, resource, namespace, accept: WHOLE, kind: PhantomData }
+    }
+
+    /// The same objects, of which lists and watches show nothing but the metadata.
+    #[must_use]
+    pub fn metadata_only(self) -> Self {
+        Self { accept: METADATA, ..self }
     }
 
     /// Where the objects are found.
@@ -77,8 +88,7 @@ impl<K> Api<K> {
                 ("continue", &more),
             ];
             let path = self.path("", "") + &query(&pairs);
-            let bytes =
-                self.client.bytes(request(Method::GET, &path, "application/json", Bytes::new())?).await?;
+            let bytes = self.client.bytes(read_request(&path, self.accept)?).await?;
             let page: RawList<'_> = serde_json::from_slice(&bytes).map_err(Error::Decode)?;
             // Copied one by one: a slice would keep the whole answer as long as one object of it lives.
             items.extend(page.items.iter().map(|item| Bytes::copy_from_slice(item.get().as_bytes())));
@@ -106,8 +116,7 @@ impl<K> Api<K> {
             ("resourceVersionMatch", not_older),
         ];
         let path = self.path("", "") + &query(&pairs);
-        let response =
-            self.client.send(request(Method::GET, &path, "application/json", Bytes::new())?).await?;
+        let response = self.client.send(read_request(&path, self.accept)?).await?;
         Ok(Watch::new(response.into_body()))
     }
 
@@ -145,7 +154,7 @@ impl<K: Serialize + DeserializeOwned> Api<K> {
     /// # Errors
     /// See [`Error`].
     pub async fn get(&self, name: &str) -> Result<K, Error> {
-        let request = request(Method::GET, &self.path(name, ""), "application/json", Bytes::new())?;
+        let request = read_request(&self.path(name, ""), WHOLE)?;
         decode(&self.client.bytes(request).await?)
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
 use serde_json::Value;
@@ -127,6 +127,13 @@ impl Client {
 fn read(body: Body) -> BoxFuture<'static, Result<Bytes, Error>> {
     let whole = Limited::new(body, MAX_ANSWER).collect();
     whole.map(|read| read.map(|body| body.to_bytes()).map_err(Error::Transport)).boxed()
+}
+
+/// Reads objects or lists of them.
+pub(crate) fn read_request(path: &str, accept: &'static str) -> Result<Request<Body>, Error> {
+    let mut request = request(Method::GET, path, "application/json", Bytes::new())?;
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
+    Ok(request)
 }
 
 pub(crate) fn request(

@@ -1,7 +1,7 @@
 //! The garbage collector: objects whose owners are all gone are deleted, and the finalizers `orphan` and
 //! `foregroundDeletion` do what they promise (upstream: `garbagecollector/garbagecollector.go`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,18 @@ use edgek_control_runtime::{Change, Informer, Key, Next, Queue, run};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::object::{Ownership, unless_gone};
 use crate::{Start, discovery};
 
 const WORKERS: usize = 5;
+/// How many objects the server puts together at once.
+const PAGE: u32 = 500;
 const ORPHAN: &str = "orphan";
+/// The resource whose objects make resources.
+const DEFINITIONS: &str = "customresourcedefinitions";
 const FOREGROUND: &str = "foregroundDeletion";
 
 #[derive(Clone)]
@@ -26,7 +31,10 @@ struct Collector {
     graph: Arc<Mutex<Graph>>,
     /// The uids of objects to look at.
     queue: Queue<String>,
-    resources: Arc<Vec<ResourceRef>>,
+    /// The resources that are followed, each in a scope of its own.
+    resources: Arc<Mutex<BTreeMap<Arc<ResourceRef>, Scope>>>,
+    /// Told when there may be other resources.
+    discover: Arc<Notify>,
 }
 
 /// Who owns whom.
@@ -39,7 +47,7 @@ struct Graph {
 
 #[derive(Clone)]
 struct Object {
-    resource: ResourceRef,
+    resource: Arc<ResourceRef>,
     key: Key,
     revision: String,
     ownership: Ownership,
@@ -47,40 +55,27 @@ struct Object {
 
 /// Starts the collector as soon as the server tells its resources.
 pub(crate) fn start(start: &Start<'_>, client: Client) {
+    let collector = Collector {
+        client,
+        graph: Arc::default(),
+        queue: Queue::new(),
+        resources: Arc::default(),
+        discover: Arc::default(),
+    };
     let scope = start.scope.clone();
     start.scope.spawn("garbage collector", async move {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        let resources = loop {
-            match discovery::resources(&client, &["list", "watch", "delete"]).await {
-                Ok(resources) => break resources,
-                Err(error) => warn!(%error, "discovery failed; it will be tried again"),
-            }
-            backoff.wait().await;
-        };
-        collect(&scope, client, resources).await;
-    });
-}
-
-async fn collect(scope: &Scope, client: Client, resources: Vec<ResourceRef>) {
-    let resources = Arc::new(resources);
-    let collector =
-        Collector { client, graph: Arc::default(), queue: Queue::new(), resources: resources.clone() };
-    let mut informers = Vec::new();
-    // Events are many, and nobody's dependents.
-    for resource in resources.iter().filter(|resource| resource.plural != "events") {
-        let objects = collector.client.untyped(resource.clone(), None);
-        let informer = Informer::<Value>::start(scope, objects, ListQuery::default());
-        let (this, resource) = (collector.clone(), resource.clone());
-        informer.on_change(move |change| this.changed(&resource, change));
-        informers.push(informer);
-    }
-    for informer in &informers {
-        informer.synced().await;
-    }
-    let queue = collector.queue.clone();
-    run(scope, "generic-garbage-collector", &queue, WORKERS, move |uid: String| {
+        for informer in collector.follow(&scope).await {
+            informer.synced().await;
+        }
         let this = collector.clone();
-        async move { this.reconcile(&uid).await.map(|()| Next::Wait) }
+        run(&scope, "generic-garbage-collector", &collector.queue, WORKERS, move |uid: String| {
+            let this = this.clone();
+            async move { this.reconcile(&uid).await.map(|()| Next::Wait) }
+        });
+        loop {
+            collector.discover.notified().await;
+            collector.follow(&scope).await;
+        }
     });
 }
 
@@ -106,6 +101,15 @@ impl Graph {
         Some(object)
     }
 
+    /// The objects of a resource that is gone.
+    fn forget(&mut self, resource: &ResourceRef) {
+        let of_resource = self.objects.iter().filter(|(_, object)| *object.resource == *resource);
+        let uids: Vec<_> = of_resource.map(|(uid, _)| uid.clone()).collect();
+        for uid in uids {
+            self.remove(&uid);
+        }
+    }
+
     fn dependents(&self, uid: &str) -> Vec<(String, Object)> {
         let uids = self.dependents.get(uid).into_iter().flatten();
         uids.filter_map(|uid| Some((uid.clone(), self.objects.get(uid)?.clone()))).collect()
@@ -129,7 +133,51 @@ impl Object {
 }
 
 impl Collector {
-    fn changed(&self, resource: &ResourceRef, change: Change<'_>) {
+    /// Follows the resources that there are now; gives those that are new.
+    async fn follow(&self, scope: &Scope) -> Vec<Informer<Value>> {
+        let present = self.resources().await;
+        let mut followed = self.resources.lock();
+        followed.retain(|resource, of_resource| {
+            let stays = present.contains(resource);
+            if !stays {
+                of_resource.cancel();
+                self.graph.lock().forget(resource);
+            }
+            stays
+        });
+        let page = ListQuery { limit: PAGE, ..ListQuery::default() };
+        let mut new = Vec::new();
+        for resource in present {
+            if followed.contains_key(&resource) {
+                continue;
+            }
+            let resource = Arc::new(resource);
+            let (of_resource, objects) = (scope.child(), self.client.untyped((*resource).clone(), None));
+            let (this, of_kind) = (self.clone(), resource.clone());
+            let handler = move |change: Change<'_>| this.changed(&of_kind, change);
+            new.push(Informer::start_on_metadata(&of_resource, objects, page.clone(), handler));
+            followed.insert(resource, of_resource);
+        }
+        new
+    }
+
+    /// The resources whose objects can be collected.
+    async fn resources(&self) -> BTreeSet<ResourceRef> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        loop {
+            match discovery::resources(&self.client, &["list", "watch", "delete"]).await {
+                // Events are many, and nobody's dependents.
+                Ok(found) => return found.into_iter().filter(|it| it.plural != "events").collect(),
+                Err(error) => warn!(%error, "discovery failed; it will be tried again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    fn changed(&self, resource: &Arc<ResourceRef>, change: Change<'_>) {
+        if resource.plural == DEFINITIONS {
+            self.discover.notify_one();
+        }
         let mut graph = self.graph.lock();
         if let Some(old) = change.old.filter(|old| change.new.is_none_or(|new| new.uid != old.uid)) {
             let gone = graph.remove(&old.uid);
@@ -164,7 +212,7 @@ impl Collector {
         if lost.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
+        let objects = self.client.untyped((*object.resource).clone(), Some(&object.key.namespace));
         if kept {
             lost.extend(waiting);
             return unless_gone(
@@ -187,13 +235,14 @@ impl Collector {
     /// Asks the server for an owner that the graph does not show. One of an unknown kind is left alone.
     async fn exists(&self, dependent: &Object, owner: &OwnerReference) -> Result<bool, Error> {
         let (group, _) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-        let same = |resource: &&ResourceRef| resource.group == group && resource.kind == owner.kind;
-        let Some(resource) = self.resources.iter().find(same) else { return Ok(true) };
+        let same = |resource: &&Arc<ResourceRef>| resource.group == group && resource.kind == owner.kind;
+        let resource = self.resources.lock().keys().find(same).cloned();
+        let Some(resource) = resource else { return Ok(true) };
         if resource.namespaced && dependent.key.namespace.is_empty() {
             return Ok(true);
         }
         let namespace = resource.namespaced.then_some(dependent.key.namespace.as_str());
-        match self.client.untyped(resource.clone(), namespace).get(&owner.name).await {
+        match self.client.untyped((*resource).clone(), namespace).get(&owner.name).await {
             Ok(found) => Ok(found["metadata"]["uid"] == *owner.uid),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -205,7 +254,8 @@ impl Collector {
         let dependents = self.graph.lock().dependents(uid);
         if object.has(ORPHAN) {
             for (_, dependent) in &dependents {
-                let of_kind = self.client.untyped(dependent.resource.clone(), Some(&dependent.key.namespace));
+                let of_kind =
+                    self.client.untyped((*dependent.resource).clone(), Some(&dependent.key.namespace));
                 match of_kind.patch(&dependent.key.name, "", &dependent.without_owners(&[uid])).await {
                     Err(error) if !error.is_not_found() => return Err(error),
                     _ => {}
@@ -232,7 +282,7 @@ impl Collector {
         let rest: Vec<_> = present.iter().filter(|present| *present != finalizer).collect();
         let patch =
             Patch::Merge(json!({"metadata": {"resourceVersion": object.revision, "finalizers": rest}}));
-        let objects = self.client.untyped(object.resource.clone(), Some(&object.key.namespace));
+        let objects = self.client.untyped((*object.resource).clone(), Some(&object.key.namespace));
         unless_gone(objects.patch(&object.key.name, "", &patch).await.map(|_| ()))
     }
 }

@@ -104,7 +104,7 @@ impl Controller {
         remaining: &mut Remaining,
     ) -> Result<(), Error> {
         let title = format!("{}.{}", resource.plural, resource.group);
-        let objects = self.client.untyped(resource, Some(namespace));
+        let objects = self.client.untyped(resource, Some(namespace)).metadata_only();
         let query = ListQuery::default();
         if objects.list_bytes(&query).await?.0.is_empty() {
             return Ok(());

@@ -45,7 +45,7 @@ impl std::fmt::Display for Key {
 }
 
 /// An object as the informer keeps it: its bytes, and what indexes need of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Item {
     /// Where it is.
     pub key: Key,
@@ -92,6 +92,19 @@ struct Owner {
 }
 
 impl Item {
+    /// What an informer of this kind keeps of it.
+    fn kept(self: &Arc<Self>, keep: Keep) -> Arc<Self> {
+        match keep {
+            Keep::Objects => self.clone(),
+            Keep::Identities => Arc::new(Self {
+                key: self.key.clone(),
+                uid: self.uid.clone(),
+                resource_version: self.resource_version.clone(),
+                ..Self::default()
+            }),
+        }
+    }
+
     fn parse(bytes: Bytes) -> Result<Self, Error> {
         let Object { metadata } = serde_json::from_slice(&bytes).map_err(Error::Decode)?;
         let controller = metadata.owner_references.into_iter().find(|owner| owner.controller);
@@ -136,7 +149,15 @@ impl<K> Clone for Informer<K> {
     }
 }
 
+/// What stays in memory of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Objects,
+    Identities,
+}
+
 struct Shared {
+    keep: Keep,
     items: RwLock<BTreeMap<Key, Arc<Item>>>,
     handlers: RwLock<Vec<Handler>>,
     synced: watch::Sender<bool>,
@@ -145,9 +166,25 @@ struct Shared {
 impl<K: DeserializeOwned + 'static> Informer<K> {
     /// Begins to follow the objects that match `query`, until the scope ends.
     pub fn start(scope: &Scope, api: Api<K>, query: ListQuery) -> Self {
+        Self::begin(scope, api, query, Keep::Objects, Vec::new())
+    }
+
+    /// Like [`Self::start`] for many objects of which only the metadata matters, and only while `handler` (see
+    /// [`Self::on_change`]) runs: what is kept is keys, uids and revisions. So is what the handler sees as old.
+    pub fn start_on_metadata(
+        scope: &Scope,
+        api: Api<K>,
+        query: ListQuery,
+        handler: impl Fn(Change<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::begin(scope, api.metadata_only(), query, Keep::Identities, vec![Box::new(handler)])
+    }
+
+    fn begin(scope: &Scope, api: Api<K>, query: ListQuery, keep: Keep, handlers: Vec<Handler>) -> Self {
         let shared = Arc::new(Shared {
+            keep,
             items: RwLock::default(),
-            handlers: RwLock::default(),
+            handlers: RwLock::new(handlers),
             synced: watch::Sender::new(false),
         });
         let follower = Follower { api, query, shared: shared.clone(), revision: String::new() };
@@ -260,7 +297,8 @@ impl<K> Follower<K> {
             let item = Item::parse(bytes)?;
             fresh.insert(item.key.clone(), Arc::new(item));
         }
-        let old = std::mem::replace(&mut *self.shared.items.write(), fresh.clone());
+        let kept = fresh.iter().map(|(key, item)| (key.clone(), item.kept(self.shared.keep))).collect();
+        let old = std::mem::replace(&mut *self.shared.items.write(), kept);
         for (key, new) in &fresh {
             let old = old.get(key);
             if old.is_none_or(|old| old.resource_version != new.resource_version) {
@@ -281,7 +319,7 @@ impl<K> Follower<K> {
         let key = item.key.clone();
         match event.kind {
             EventKind::Added | EventKind::Modified => {
-                let old = self.shared.items.write().insert(key, item.clone());
+                let old = self.shared.items.write().insert(key, item.kept(self.shared.keep));
                 self.tell(Change { old: old.as_deref(), new: Some(&item) });
             }
             EventKind::Deleted => {
@@ -349,5 +387,29 @@ mod tests {
         let gone = "{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\"}}\n";
         let requests = requests_in_ten_minutes(gone).await;
         assert!((30..80).contains(&requests), "{requests} requests");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_informer_on_metadata_asks_for_it_shows_it_and_keeps_identities() {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let accept = request.headers()[http::header::ACCEPT].to_str().unwrap_or_default();
+            assert_eq!(accept, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                std::future::pending::<()>().await;
+            }
+            let item = r#"{"metadata":{"name":"p","uid":"u","resourceVersion":"7","labels":{"a":"b"}}}"#;
+            let body = format!(r#"{{"metadata":{{"resourceVersion":"7"}},"items":[{item}]}}"#);
+            let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
+            Ok::<_, edgek_client::BoxError>(Response::new(body))
+        });
+        let (scope, seen) = (Scope::root(), Arc::new(RwLock::new(Vec::new())));
+        let told = seen.clone();
+        let handler = move |change: Change<'_>| told.write().extend(change.new.cloned());
+        let pods = Client::new(service).all::<Pod>();
+        let informer = Informer::start_on_metadata(&scope, pods, ListQuery::default(), handler);
+        informer.synced().await;
+        assert_eq!(seen.read()[0].decode::<Pod>().unwrap().metadata.labels.unwrap()["a"], "b");
+        let kept = informer.item(&Key::new("", "p")).unwrap();
+        assert_eq!((&*kept.uid, &*kept.resource_version, kept.bytes.len()), ("u", "7", 0));
     }
 }
