@@ -128,10 +128,11 @@ impl Writer {
 
     fn event(&self, record: &Record, namespace: &str) -> Event {
         let Involved { api_version, kind, name, uid, field_path, .. } = &record.involved;
-        let unique = uuid::Uuid::new_v4().simple().to_string();
+        // Names in the order of time, as upstream's: lists are sorted by name, and times have whole seconds only.
+        let unique = Timestamp::now().as_nanosecond();
         let now = now_seconds();
         let event = json!({
-            "metadata": {"name": format!("{name}.{}", &unique[..16]), "namespace": namespace},
+            "metadata": {"name": format!("{name}.{unique:016x}"), "namespace": namespace},
             "involvedObject": {
                 "apiVersion": api_version, "kind": kind, "namespace": record.involved.namespace, "name": name,
                 "uid": uid, "fieldPath": field_path,

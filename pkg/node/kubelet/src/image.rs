@@ -79,6 +79,20 @@ impl Images {
         container: &Container,
         events: &PodEvents,
     ) -> Result<Image, Missing> {
+        let found = self.find_or_pull(pod, container, events).await;
+        if let Err(missing) = &found {
+            let message = format!("Error: {}", missing.waiting.reason);
+            events.container_warning(&container.name, "Failed", message);
+        }
+        found
+    }
+
+    async fn find_or_pull(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        events: &PodEvents,
+    ) -> Result<Image, Missing> {
         let wanted = container.image.as_deref().unwrap_or_default();
         let name = &container.name;
         let reference = Reference::parse(wanted).map_err(|error| {
@@ -158,7 +172,6 @@ impl Images {
             Err(error) => {
                 let message = format!("Failed to pull image {wanted:?}: {error}");
                 events.container_warning(&container.name, "Failed", message);
-                events.container_warning(&container.name, "Failed", "Error: ErrImagePull");
                 let message = error.to_string();
                 self.note_failure(key, format!("ErrImagePull: {message}"));
                 Err(missing("ErrImagePull", message, SHOW_ERROR))
