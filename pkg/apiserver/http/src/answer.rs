@@ -80,6 +80,7 @@ pub(crate) fn rejection(rejection: &Rejection, accept: &Accept) -> Response<Body
     match rejection {
         Rejection::NoSuchPath => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         Rejection::Status(status) => self::status(status, accept),
+        Rejection::Warned(rejection, warnings) => warn(self::rejection(rejection, accept), warnings.clone()),
         Rejection::Continue(status, token) => {
             let mut body = serde_json::to_value(status).unwrap_or_default();
             body["metadata"]["continue"] = token.as_str().into();

@@ -1,6 +1,7 @@
 //! `Rejection`: the one place where an error becomes a status code.
 
 use edgek_api::status::{About, Cause, Status};
+use edgek_apiserver_admission::Admission;
 use edgek_apiserver_authn::User;
 use edgek_apiserver_authz::Target;
 use edgek_apiserver_registry::Error;
@@ -14,8 +15,20 @@ pub(crate) enum Rejection {
     Status(Box<Status>),
     /// With a `Status` and a token with which an expired list can be continued all the same.
     Continue(Box<Status>, String),
+    /// With warnings about the request besides.
+    Warned(Box<Rejection>, Vec<String>),
     /// A path that is none of ours, which upstream answers with plain text.
     NoSuchPath,
+}
+
+impl Rejection {
+    /// The same with the warnings that were noted before the request failed.
+    pub(crate) fn warned(self, admission: &Admission<'_>) -> Self {
+        match admission.take_warnings() {
+            none if none.is_empty() => self,
+            warnings => Self::Warned(Box::new(self), warnings),
+        }
+    }
 }
 
 impl From<Status> for Rejection {

@@ -101,7 +101,8 @@ async fn create(
     let decoded = decode::body(&bytes, format, &call.server.expected(resource.gvk())?, options.unknown)?;
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     decoded.warnings.into_iter().for_each(|warning| admission.warn(warning));
-    let stored = call.server.registry.create(&admission, key(path, resource), decoded.value).await?;
+    let stored = call.server.registry.create(&admission, key(path, resource), decoded.value).await;
+    let stored = stored.map_err(|error| Rejection::from(error).warned(&admission))?;
     Ok(answer::warn(
         show::object(call.server, StatusCode::CREATED, resource, &stored, output),
         admission.take_warnings(),
@@ -123,7 +124,8 @@ pub(crate) async fn update(
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     decoded.warnings.into_iter().for_each(|warning| admission.warn(warning));
     let updated =
-        call.server.registry.update(&admission, key(path, resource), part, &Replace(decoded.value)).await?;
+        call.server.registry.update(&admission, key(path, resource), part, &Replace(decoded.value)).await;
+    let updated = updated.map_err(|error| Rejection::from(error).warned(&admission))?;
     Ok(answer::warn(changed(call.server, resource, updated, output), admission.take_warnings()))
 }
 
@@ -147,7 +149,8 @@ pub(crate) async fn patch(
         unknown: options.unknown,
         admission: &admission,
     };
-    let updated = call.server.registry.update(&admission, key(path, resource), part, &change).await?;
+    let updated = call.server.registry.update(&admission, key(path, resource), part, &change).await;
+    let updated = updated.map_err(|error| Rejection::from(error).warned(&admission))?;
     Ok(answer::warn(changed(call.server, resource, updated, output), admission.take_warnings()))
 }
 

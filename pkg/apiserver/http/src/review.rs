@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use edgek_api::field::{ErrorList, Path};
 use edgek_api::resource::Resource;
-use edgek_api::status::Status;
+use edgek_api::status::{About, Status};
 use edgek_apiserver_admission::fields::Fields;
 use edgek_apiserver_authn::User;
 use edgek_apiserver_authz::{Attributes, Decision, Target};
@@ -122,17 +123,10 @@ fn subject(review: &Value) -> Result<User, Rejection> {
             .collect::<BTreeMap<_, _>>(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
-        let mut problems = edgek_api::field::ErrorList::default();
-        problems.invalid(
-            &edgek_api::field::Path::Root("spec.user"),
-            "",
-            "at least one of user or group must be specified",
-        );
-        let about = edgek_api::status::About {
-            group: "authorization.k8s.io",
-            resource: "SubjectAccessReview",
-            name: "",
-        };
+        let mut problems = ErrorList::default();
+        problems.invalid(&Path::Root("spec.user"), "", "at least one of user or group must be specified");
+        // Upstream names the group alone.
+        let about = About { group: "authorization.k8s.io", ..About::default() };
         return Err(Status::invalid(about, &problems).into());
     }
     Ok(user)
@@ -154,10 +148,11 @@ fn access(server: &Inner, user: &User, spec: &Value) -> Result<Value, Rejection>
         },
         (true, false) => Target::NonResource { verb: path.text("verb"), path: path.text("path") },
         _ => {
-            return Err(Status::bad_request(
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            )
-            .into());
+            let mut problems = ErrorList::default();
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            problems.invalid(&Path::Root("spec"), Value::Null, detail);
+            let about = About { group: "authorization.k8s.io", ..About::default() };
+            return Err(Status::invalid(about, &problems).into());
         }
     };
     let (allowed, denied, reason) = match server.authorizer.authorize(&Attributes { user, target: &target }) {

@@ -185,6 +185,9 @@ async fn bind(call: Call<'_>, pod: Key<'_>) -> Result<Response<Body>, Rejection>
     let expected = call.server.expected(gvk)?;
     let (binding, dry_run) =
         read(&expected, call.parts.headers.clone(), call.query_text(), call.body).await?;
+    if binding.text("metadata.name") != pod.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object").into());
+    }
     let admission = call.server.admission.admit(call.authorized, dry_run);
     call.server.registry.bind(&admission, pod, &binding).await?;
     Ok(created(call.accept))

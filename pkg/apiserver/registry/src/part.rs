@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::meta::qualified_finalizer;
 use crate::pod::{Use, validate_ephemeral_containers_update, validate_resize, validate_spec};
 use crate::strategy::{Strategy, copy};
 use edgek_api::field::{ErrorList, Path};
+use edgek_api::name;
 use edgek_apiserver_admission::fields::{Fields, same};
 
 /// What a write changes.
@@ -100,7 +102,15 @@ impl Part {
                 validate_spec(new.at("spec"), &Path::Root("spec"), Use::Pod, problems);
                 validate_resize(new, old, problems);
             }
-            Self::Finalize | Self::Approval | Self::Binding => {}
+            Self::Finalize => {
+                let path = Path::Root("spec.finalizers");
+                for (index, finalizer) in new.items("spec.finalizers").iter().enumerate() {
+                    let text = finalizer.as_str().unwrap_or_default();
+                    problems.invalid_all(&path.index(index), text, name::qualified_name(text));
+                    qualified_finalizer(finalizer, &path.index(index), problems);
+                }
+            }
+            Self::Approval | Self::Binding => {}
         }
     }
 }

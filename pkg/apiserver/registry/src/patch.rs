@@ -5,6 +5,7 @@ use edgek_api::json::{self, DecodeError, Unknown};
 use edgek_api::patch::{self, Kind};
 use edgek_api::schema::{Schema, TypeId};
 use edgek_apiserver_admission::Admission;
+use edgek_apiserver_admission::fields::Fields;
 use serde_json::Value;
 
 use crate::error::Error;
@@ -27,6 +28,28 @@ pub struct Patch<'a> {
 }
 
 impl Patch<'_> {
+    /// An object stays of its kind and version: a strategic patch cannot touch them, another one must not.
+    fn keep_kind(&self, mut new: Value, old: &Value, patched: &[u8]) -> Result<Value, Error> {
+        if self.kind == Kind::Strategic {
+            for field in ["apiVersion", "kind"] {
+                new.set(field, old.at(field).clone());
+            }
+            return Ok(new);
+        }
+        let (version, kind) = (new.text("apiVersion"), new.text("kind"));
+        if (version, kind) == (old.text("apiVersion"), old.text("kind")) {
+            return Ok(new);
+        }
+        let why = if kind.is_empty() {
+            format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(patched))
+        } else {
+            format!(
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+            )
+        };
+        Err(self.refuse(patched, &DecodeError::Text(why)))
+    }
+
     /// The error of a patch that makes of an object what its kind cannot be. A strategic patch is shown itself, for the
     /// others what became of the object.
     fn refuse(&self, patched: &[u8], error: &DecodeError) -> Error {
@@ -73,6 +96,6 @@ impl Change for Patch<'_> {
         for problem in decoded.problems {
             self.admission.warn(problem.to_string());
         }
-        Ok(decoded.value)
+        self.keep_kind(decoded.value, old, &bytes)
     }
 }

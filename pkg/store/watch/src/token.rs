@@ -52,7 +52,8 @@ impl Token {
     }
 
     pub(crate) fn decode(text: &str) -> Result<Self, TokenError> {
-        let json = URL_SAFE_NO_PAD.decode(text).map_err(|error| TokenError::Malformed(error.to_string()))?;
+        let json =
+            URL_SAFE_NO_PAD.decode(text).map_err(|error| TokenError::Malformed(illegal(&error, text)))?;
         let wire: Wire =
             serde_json::from_slice(&json).map_err(|error| TokenError::Malformed(error.to_string()))?;
         if wire.version != VERSION {
@@ -71,6 +72,17 @@ impl Token {
         let revision = u64::try_from(wire.revision).ok().map(Revision);
         Ok(Self { revision, start: start.to_owned() })
     }
+}
+
+/// What is wrong with base64, in Go's words.
+fn illegal(error: &base64::DecodeError, text: &str) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        // Go counts from the group that is not whole.
+        base64::DecodeError::InvalidLength(_) => text.len() - text.len() % 4,
+        base64::DecodeError::InvalidPadding => text.len(),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 #[cfg(test)]
