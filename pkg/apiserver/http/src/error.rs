@@ -56,8 +56,10 @@ fn status_of(error: &Error) -> Status {
     let text = error.to_string();
     match error {
         Error::NotFound(subject) => Status::not_found(about(subject)),
-        Error::AlreadyExists { subject, .. } => {
-            Status { message: text, ..Status::already_exists(about(subject)) }
+        Error::AlreadyExists { subject, suffix, .. } => {
+            let status = Status { message: text, ..Status::already_exists(about(subject)) };
+            // Another generated name may be free.
+            if suffix.is_empty() { status } else { status.retry_after(1) }
         }
         Error::Conflict { subject, reason } => Status::conflict(about(subject), reason),
         Error::Invalid { subject, problems } => Status::invalid(about(subject), problems),

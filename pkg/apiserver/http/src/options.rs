@@ -115,9 +115,9 @@ fn check(
             if version_match != "NotOlderThan" {
                 problems.not_supported(&path, version_match, &["NotOlderThan"]);
             }
-            if !next.is_empty() {
-                problems.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
-            }
+        }
+        if !next.is_empty() {
+            problems.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
         }
     } else {
         if !version_match.is_empty() {

@@ -26,8 +26,8 @@ impl Registry {
         object: Value,
     ) -> Result<Stored, Error> {
         let object = self.to_stored(key.resource, object)?;
-        let generated =
-            object.text("metadata.name").is_empty() && !object.text("metadata.generateName").is_empty();
+        let asks_for_name = !object.text("metadata.generateName").is_empty();
+        let generated = asks_for_name && object.text("metadata.name").is_empty();
         for _ in 1..ATTEMPTS {
             if !generated {
                 break;
@@ -38,7 +38,7 @@ impl Registry {
             }
         }
         match self.try_create(admission, key, object).await {
-            Err(Error::AlreadyExists { subject, prefix, .. }) if generated => {
+            Err(Error::AlreadyExists { subject, prefix, .. }) if asks_for_name => {
                 let suffix = ", the server was not able to generate a unique name for the object";
                 Err(Error::AlreadyExists { subject, prefix, suffix })
             }

@@ -34,6 +34,11 @@ mod storage;
 mod webhook;
 mod workload;
 
+use edgek_api::field::{ErrorList, Path};
+use edgek_apiserver_admission::fields::Fields;
+use serde_json::Value;
+
+use crate::pod::NOT_NEGATIVE;
 use crate::strategy::{Deleted, Generation, PLAIN, SPEC_AND_STATUS, Strategy};
 
 /// The rules of a resource, `None` when it has none of its own.
@@ -50,9 +55,12 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("", "pods") => pod::STRATEGY,
         ("", "podtemplates") => podtemplate::STRATEGY,
         ("", "replicationcontrollers") => replicationcontroller::STRATEGY,
-        ("", "resourcequotas") => {
-            Strategy { generation: Generation::None, deleted: Deleted::Object, ..SPEC_AND_STATUS }
-        }
+        ("", "resourcequotas") => Strategy {
+            validate: validate_quota,
+            generation: Generation::None,
+            deleted: Deleted::Object,
+            ..SPEC_AND_STATUS
+        },
         ("", "secrets") => secret::STRATEGY,
         ("", "serviceaccounts") => serviceaccount::STRATEGY,
         ("", "services") => service::STRATEGY,
@@ -63,7 +71,7 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
             webhook::POLICY
         }
-        ("apps", "controllerrevisions") => PLAIN,
+        ("apps", "controllerrevisions") => Strategy { validate: validate_revision, ..PLAIN },
         ("apps", "daemonsets") => daemonset::STRATEGY,
         ("apps", "deployments") => deployment::STRATEGY,
         ("apps", "replicasets") => replicaset::STRATEGY,
@@ -95,4 +103,23 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         }
         _ => return None,
     })
+}
+
+fn validate_quota(quota: &Value, errors: &mut ErrorList) {
+    let path = Path::Root("spec.hard");
+    for (name, value) in quota.entries("spec.hard") {
+        let text = value.as_str().unwrap_or_default();
+        if text.starts_with('-') {
+            errors.invalid(&path.key(name), text, NOT_NEGATIVE);
+        }
+    }
+}
+
+fn validate_revision(revision: &Value, errors: &mut ErrorList) {
+    if !revision.has("data") {
+        errors.required(&Path::Root("data"), "data is mandatory");
+    }
+    if let Some(number) = revision.number("revision").filter(|number| *number < 0) {
+        errors.invalid(&Path::Root("revision"), number, NOT_NEGATIVE);
+    }
 }

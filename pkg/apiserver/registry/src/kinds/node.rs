@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::service::{NO_CIDR, is_cidr};
 use super::workload::SPEC;
 use crate::strategy::{Generation, SPEC_AND_STATUS, StatusField, Strategy, copy};
-use edgek_api::field::ErrorList;
+use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, same};
 
 // Kubelets register their node with its status, so that creation keeps it.
@@ -22,7 +23,14 @@ fn prepare_update(new: &mut Value, old: &Value) {
 }
 
 fn validate(node: &Value, errors: &mut ErrorList) {
-    let path = SPEC.field("taints");
+    let ranges = SPEC.field("podCIDRs");
+    for (index, range) in node.items("spec.podCIDRs").iter().filter_map(Value::as_str).enumerate() {
+        if !is_cidr(range) {
+            errors.invalid(&ranges.index(index), range, NO_CIDR);
+        }
+    }
+    // Upstream's path.
+    let path = Path::Root("metadata.taints");
     let mut seen = std::collections::BTreeSet::new();
     for (index, taint) in node.items("spec.taints").iter().enumerate() {
         let path = path.index(index);

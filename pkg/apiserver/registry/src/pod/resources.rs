@@ -15,6 +15,12 @@ const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let limits_path = path.field("limits");
     let requests_path = path.field("requests");
+    let named =
+        |name: &str| resources.at("limits").get(name).or(resources.at("requests").get(name)).is_some();
+    let huge = resources.entries("limits").chain(resources.entries("requests"));
+    if huge.into_iter().any(|(name, _)| name.starts_with("hugepages-")) && !named("cpu") && !named("memory") {
+        errors.forbidden(path, "HugePages require cpu or memory");
+    }
     for (name, limit) in resources.entries("limits") {
         quantity(name, limit, &limits_path.key(name), errors);
     }
@@ -66,6 +72,11 @@ fn quantity(name: &str, value: &Value, path: &Path<'_>, errors: &mut ErrorList) 
     let quantity = parse(value)?;
     if quantity < Quantity::default() {
         errors.invalid(path, shown(&quantity), NOT_NEGATIVE);
+    }
+    // What a vendor counts comes in whole pieces.
+    if !may_overcommit(name) && !name.starts_with("hugepages-") && shown(&quantity).ends_with(['m', 'u', 'n'])
+    {
+        errors.invalid(path, shown(&quantity), "must be an integer");
     }
     Some(quantity)
 }

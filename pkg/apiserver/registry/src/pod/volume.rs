@@ -102,6 +102,10 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         "nfs" if !source.text("path").starts_with('/') => {
             errors.invalid(&path.field("path"), source.text("path"), "must be an absolute path");
         }
+        "emptyDir" if source.at("sizeLimit").as_str().is_some_and(|size| size.starts_with('-')) => {
+            let detail = "SizeLimit field must be a valid resource quantity";
+            errors.forbidden(&path.field("sizeLimit"), detail);
+        }
         "secret" | "configMap" => key_paths(source, &path, errors),
         "downwardAPI" => downward_api(source, &path, errors),
         "projected" => projected(source, &path, errors),
