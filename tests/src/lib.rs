@@ -231,6 +231,8 @@ impl Host {
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(edgek());
         command.env("EDGEK_DATA_DIR", self.data_dir()).env("KUBECONFIG", self.kubeconfig());
+        // Every host has the same address: what kubectl remembers of one is not true of another.
+        command.env("KUBECACHEDIR", self.folder.path().join("cache"));
         command.arg("kubectl").args(arguments).stdin(Stdio::null());
         command
     }

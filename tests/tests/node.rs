@@ -29,16 +29,6 @@ fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
     assert!(explained.contains("FIELD: image <string>"), "{explained}");
 }
 
-const SHELL: &str = "echo hello; trap 'exit 0' TERM; while true; do sleep 0.1; done";
-
-fn shell_pod(host: &Host) {
-    let manifest = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sh}}\nspec:\n  containers:\n  - {{name: c, image: {BUSYBOX}, command: [sh, -c, \"{SHELL}\"]}}\n"
-    );
-    host.kubectl_with_input(&["apply", "-f", "-"], &manifest);
-    host.kubectl(&["wait", "--for=condition=Ready", "pod/sh", "--timeout=60s"]);
-}
-
 #[test]
 fn a_manifest_applied_twice_is_unchanged() {
     let host = started();

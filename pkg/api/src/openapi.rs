@@ -19,7 +19,7 @@ use crate::resource::{Catalog, Resource};
 use crate::schema::Schema;
 
 /// The media type of `Documents::v2_protobuf`.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What documents are made from. The schema must hold every type of the catalog.
 #[derive(Clone, Copy, Debug)]

@@ -95,12 +95,16 @@ fn plain(server: &Inner, document: &Value, accept: &Accept) -> Result<Response<B
     }
 }
 
+/// Older names of [`V2_PROTOBUF`], which clients ask by; they are no media types by Go's rules, so none is answered.
+const V2_PROTOBUF_BEFORE: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf",
+];
+
 fn openapi_v2(server: &Inner, ask: &Ask<'_>) -> Result<Response<Body>, Rejection> {
     let documents = documents(server);
     let tag = documents.etag("", "");
-    if ask.accept.prefers(V2_PROTOBUF)
-        || ask.accept.prefers("application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf")
-    {
+    if [V2_PROTOBUF].iter().chain(&V2_PROTOBUF_BEFORE).any(|media_type| ask.accept.prefers(media_type)) {
         return Ok(tagged(&tag, ask.headers, V2_PROTOBUF, || documents.v2_protobuf()));
     }
     if ask.accept.plain().is_err() {

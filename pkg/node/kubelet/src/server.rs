@@ -185,7 +185,7 @@ impl Server {
             self.pods.container(namespace, pod, container)?
         };
         let options = query.log_options()?;
-        let live = Running { pods: self.pods.clone(), id: info.id, events: self.runtime.events() };
+        let live = Running { runtime: self.runtime.clone(), id: info.id, events: self.runtime.events() };
         let stream = logs::read(&info.log, options, live).await.map_err(|error| NotHere {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             text: format!("failed to read the log of container {container:?}: {error}"),
@@ -329,14 +329,18 @@ fn switch_to_spdy<'a>(
 
 /// Tells a log reader when its container ends.
 struct Running {
-    pods: Arc<dyn Pods>,
+    /// Asked rather than the pods, which hear the same events but later.
+    runtime: Arc<dyn Runtime>,
     id: ContainerId,
     events: edgek_node_runtime::Events,
 }
 
 impl Live for Running {
-    fn is_running(&self) -> bool {
-        self.pods.is_running(&self.id)
+    async fn is_running(&self) -> bool {
+        match self.runtime.container(&self.id).await {
+            Ok(container) => container.state.is_running(),
+            Err(error) => matches!(error, edgek_node_runtime::Error::Unavailable(_)),
+        }
     }
 
     async fn changed(&mut self) {

@@ -42,9 +42,9 @@ pub(super) enum Only {
 /// Tells whether more may come.
 pub(super) trait Live: Send + Sync + 'static {
     /// Whether the container still runs.
-    fn is_running(&self) -> bool;
+    fn is_running(&self) -> impl Future<Output = bool> + Send;
 
-    /// Resolves when something about the container may have changed.
+    /// Resolves when something about the container may have changed, as [`Live::is_running`] then tells.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
 
@@ -100,7 +100,7 @@ impl<L: Live> Reader<L> {
                 return Ok(None);
             }
             // Asked before reading: a container that ends in between has written all it ever will.
-            let running = self.live.is_running();
+            let running = self.live.is_running().await;
             self.rest.reserve(BLOCK);
             if self.file.read_buf(&mut self.rest).await? > 0 {
                 let out = self.take_lines();
@@ -233,7 +233,7 @@ mod tests {
     struct Container(Arc<AtomicBool>, Arc<tokio::sync::Notify>);
 
     impl Live for Container {
-        fn is_running(&self) -> bool {
+        async fn is_running(&self) -> bool {
             self.0.load(Ordering::SeqCst)
         }
         async fn changed(&mut self) {
