@@ -170,6 +170,38 @@ async fn pages_show_one_revision_though_objects_change_between_them() {
 }
 
 #[tokio::test]
+async fn the_pages_of_a_big_namespace_hold_each_object_once() {
+    let store = store(ALL).await;
+    let maps = config_maps(&store);
+    for number in 0..10_000 {
+        let app = if number % 100 == 0 { "rare" } else { "common" };
+        create(&maps, &format!("big/{number:05}"), Some(app)).await;
+    }
+    // Neighbours in the order of keys, which no page may reach.
+    for key in ["bi/a", "big-er/a", "big0/a", "bigger/a"] {
+        create(&maps, key, Some("rare")).await;
+    }
+    let mut page = ListOptions { limit: 333, ..options("big", "", "") };
+    let mut seen = 0;
+    loop {
+        let list = maps.list(&page).unwrap();
+        for (number, object) in (seen..).zip(&list.items) {
+            assert_eq!(&*object.meta().name, format!("{number:05}"));
+        }
+        seen += list.items.len();
+        let Some(token) = list.token else { break };
+        assert_eq!(list.remaining, Some(10_000 - seen));
+        page.token = token;
+    }
+    assert_eq!(seen, 10_000);
+    assert_eq!(maps.list(&options("big", "app=rare", "")).unwrap().items.len(), 100);
+    assert_eq!(maps.list(&options("", "app=rare", "")).unwrap().items.len(), 104);
+    assert_eq!(maps.list(&options("big", "app in (rare,other)", "")).unwrap().items.len(), 100);
+    assert_eq!(maps.list(&options("big", "app!=rare", "")).unwrap().items.len(), 9_900);
+    assert_eq!(items(&maps.list(&options("big", "", "metadata.name=00042")).unwrap()), "big/00042@43");
+}
+
+#[tokio::test]
 async fn remaining_objects_are_counted_only_without_a_selector() {
     let store = store(ALL).await;
     let maps = config_maps(&store);
