@@ -92,6 +92,22 @@ impl Cgroups {
         last
     }
 
+    /// The CPU time that a pod has used, in nanoseconds, containers that have ended included.
+    pub fn cpu_usage(&self, pod: &Pod) -> Option<u64> {
+        let path = self.pods.join(resources::pod_cgroup(pod));
+        match self.hierarchy {
+            Hierarchy::V1 => {
+                let file = self.root.join("cpuacct").join(path).join("cpuacct.usage");
+                fs::read_to_string(file).ok()?.trim().parse().ok()
+            }
+            Hierarchy::V2 => {
+                let text = fs::read_to_string(self.root.join(path).join("cpu.stat")).ok()?;
+                let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+                micros.trim().parse::<u64>().ok()?.checked_mul(1000)
+            }
+        }
+    }
+
     /// The uids of the pods that have a cgroup.
     pub fn pods(&self) -> Vec<String> {
         let mut uids = Vec::new();

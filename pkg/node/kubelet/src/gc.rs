@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_goes_and_the_longest_unused_first() {
-        let disk = |available| Disk { total: 1000, available, inodes: 1, inodes_free: 1 };
+        let disk =
+            |available| Disk { total: 1000, available, used: 1000 - available, inodes: 1, inodes_free: 1 };
         let excess = |available| ImageGc::default().excess(disk(available));
         assert_eq!([excess(500), excess(160), excess(150), excess(0)], [0, 0, 50, 200]);
         let image = |id: &str, size| Image {

@@ -28,6 +28,7 @@ use crate::objects::Objects;
 use crate::record::Records;
 use crate::server::{self, Gate, Server};
 use crate::static_pods::Mirrors;
+use crate::stats::Gatherer;
 use crate::volume::Volumes;
 use dispatch::Dispatcher;
 
@@ -36,6 +37,7 @@ use dispatch::Dispatcher;
 pub struct Kubelet {
     context: Arc<Context>,
     records: Records,
+    stats: Gatherer,
     node: Node,
     scope: Scope,
 }
@@ -92,7 +94,8 @@ impl Kubelet {
         let pods = Informer::start(scope, context.client.all::<Pod>(), query);
         let dispatcher = Dispatcher::new(context.clone(), records.clone(), scope.clone());
         scope.spawn("kubelet", dispatcher.run(pods));
-        Self { context, records, node, scope: scope.clone() }
+        let stats = Gatherer::new(context.clone(), records.clone());
+        Self { context, records, stats, node, scope: scope.clone() }
     }
 
     /// The kubelet's HTTP API.

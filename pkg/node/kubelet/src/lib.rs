@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod server;
 pub mod start;
 pub mod static_pods;
+pub mod stats;
 pub mod status;
 pub mod stop;
 pub mod view;

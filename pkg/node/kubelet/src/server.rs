@@ -34,6 +34,9 @@ pub use listen::listen;
 use logs::{Live, Only, Options};
 use remote::{StatusForm, Wanted};
 
+/// The text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -66,6 +69,9 @@ pub trait Pods: Send + Sync + 'static {
 
     /// What the node and its pods use, for `/stats/summary`.
     async fn summary(&self) -> serde_json::Value;
+
+    /// The same for `/metrics/resource`.
+    async fn resource_metrics(&self) -> String;
 }
 
 /// A container that was started at least once.
@@ -146,8 +152,10 @@ impl Server {
         match (request.method(), parts.as_slice()) {
             (&Method::GET, ["healthz"]) => Ok(answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             (&Method::GET, ["metrics"]) => {
-                let text = edgek_base_telemetry::metrics::render();
-                Ok(answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+                Ok(answer(StatusCode::OK, METRICS, edgek_base_telemetry::metrics::render()))
+            }
+            (&Method::GET, ["metrics", "resource"]) => {
+                Ok(answer(StatusCode::OK, METRICS, self.pods.resource_metrics().await))
             }
             (&Method::GET, ["pods"]) => Ok(json(&self.pods.pod_list())),
             (&Method::GET, ["stats", "summary"]) => Ok(json(&self.pods.summary().await)),

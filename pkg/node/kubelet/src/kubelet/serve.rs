@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Kubelet;
 use crate::record::Record;
 use crate::server::{ContainerInfo, NotHere, Pods};
+use crate::stats;
 use crate::view::ephemeral_containers;
 
 #[async_trait]
@@ -65,36 +66,11 @@ impl Pods for Kubelet {
     }
 
     async fn summary(&self) -> Value {
-        let mut pods = Vec::new();
-        for record in self.records.all() {
-            let mut containers = Vec::new();
-            for run in record.runs.iter().filter(|run| run.state.is_running()) {
-                // It may have ended since.
-                let Ok(stats) = self.context.runtime.container_stats(&run.id).await else { continue };
-                let time = stats.at.to_string();
-                containers.push(json!({
-                    "name": run.name,
-                    "startTime": run.created_at.to_string(),
-                    "cpu": {"time": time, "usageCoreNanoSeconds": stats.cpu_usage_ns},
-                    "memory": {
-                        "time": time,
-                        "usageBytes": stats.memory_usage,
-                        "workingSetBytes": stats.memory_working_set,
-                        "rssBytes": stats.memory_rss,
-                        "pageFaults": stats.page_faults,
-                        "majorPageFaults": stats.major_page_faults,
-                    },
-                    "rootfs": {"time": time, "usedBytes": stats.writable_layer.bytes, "inodesUsed": stats.writable_layer.inodes},
-                }));
-            }
-            let meta = &record.pod.metadata;
-            pods.push(json!({
-                "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-                "startTime": record.pod.status.as_ref().and_then(|status| status.start_time.clone()),
-                "containers": containers,
-            }));
-        }
-        json!({"node": {"nodeName": self.context.config.node_name}, "pods": pods})
+        stats::summary::summary(&self.stats.now().await)
+    }
+
+    async fn resource_metrics(&self) -> String {
+        stats::metrics::resource(&self.stats.now().await)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 
 /// What the machine is.
@@ -62,6 +63,8 @@ pub struct Disk {
     pub total: u64,
     /// Bytes that are free for everyone.
     pub available: u64,
+    /// Bytes in use.
+    pub used: u64,
     /// Files in all.
     pub inodes: u64,
     /// Files that can still be made.
@@ -77,15 +80,78 @@ impl Disk {
         Some(Self {
             total: stat.blocks() * block,
             available: stat.blocks_available() * block,
+            used: stat.blocks().saturating_sub(stat.blocks_free()) * block,
             inodes: stat.files(),
             inodes_free: stat.files_free(),
         })
     }
 }
 
+/// The machine's memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub total: u64,
+    /// What nobody uses.
+    pub free: u64,
+    /// What can be had without swapping.
+    pub available: u64,
+    /// Cached files that were not used for long.
+    pub inactive_file: u64,
+    /// What belongs to processes and no file.
+    pub anonymous: u64,
+}
+
+impl Memory {
+    /// Reads it now.
+    pub fn read() -> Self {
+        let text = text("/proc/meminfo");
+        let row = |name| meminfo(&text, name).unwrap_or(0);
+        Self {
+            total: row("MemTotal"),
+            free: row("MemFree"),
+            available: row("MemAvailable"),
+            inactive_file: row("Inactive(file)"),
+            anonymous: row("AnonPages"),
+        }
+    }
+
+    /// What is in use, caches included.
+    pub fn used(&self) -> u64 {
+        self.total.saturating_sub(self.free)
+    }
+
+    /// What is in use and cannot be reclaimed easily.
+    pub fn working_set(&self) -> u64 {
+        self.used().saturating_sub(self.inactive_file)
+    }
+}
+
 /// Memory that can be had without swapping, in bytes.
 pub fn available_memory() -> Option<u64> {
     meminfo(&text("/proc/meminfo"), "MemAvailable")
+}
+
+/// CPU time that was used since the machine started, in nanoseconds.
+pub fn cpu_ns() -> u64 {
+    used_cpu_ns(&text("/proc/stat"))
+}
+
+fn used_cpu_ns(text: &str) -> u64 {
+    /// The kernel shows hundredths of a second.
+    const TICK_NS: u64 = 10_000_000;
+    let row = text.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Vec<u64> = row.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|at| ticks.get(*at)).sum::<u64>() * TICK_NS
+}
+
+/// When the machine started.
+pub fn booted() -> Timestamp {
+    let text = text("/proc/stat");
+    let row = text.lines().find_map(|line| line.strip_prefix("btime "));
+    let second = row.and_then(|second| second.trim().parse().ok()).unwrap_or(0);
+    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Tasks on the node, and how many there can be.
@@ -142,6 +208,7 @@ mod tests {
     fn files_of_the_kernel_are_understood() {
         assert_eq!(meminfo("MemTotal:  1024 kB\nMemFree: 1 kB\n", "MemTotal"), Some(1 << 20));
         assert_eq!(meminfo("", "MemTotal"), None);
+        assert_eq!(used_cpu_ns("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1\n"), 210_000_000);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
         assert_eq!([page_size(2048), page_size(1 << 20), page_size(64)], ["2Mi", "1Gi", "64Ki"]);
     }
