@@ -72,7 +72,12 @@ fn validate_role(role: &Value, errors: &mut ErrorList) {
         errors.required(&path, detail);
     }
     for (index, selector) in selectors.iter().enumerate() {
-        labels::validate_selector(selector, &path.index(index), errors);
+        let mut problems = ErrorList::default();
+        labels::validate_selector(selector, &path.index(index), &mut problems);
+        if !problems.is_empty() {
+            problems.invalid(&path.index(index), Value::Null, "invalid label selector.");
+        }
+        errors.0.append(&mut problems.0);
     }
 }
 

@@ -25,9 +25,15 @@ pub(super) fn selector(spec: &Value, empty: &str, errors: &mut ErrorList) {
     if selector.is_null() {
         errors.required(&path, "");
     } else {
-        labels::validate_selector(selector, &path, errors);
+        let mut problems = ErrorList::default();
+        labels::validate_selector(selector, &path, &mut problems);
+        let usable = problems.is_empty();
+        errors.0.append(&mut problems.0);
         if labels::selects_all(selector) {
             errors.invalid(&path, selector.clone(), empty);
+        }
+        if !usable {
+            return errors.invalid(&path, selector.clone(), "invalid label selector");
         }
     }
     let template_labels = spec.at("template.metadata.labels");

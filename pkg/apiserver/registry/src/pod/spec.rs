@@ -21,9 +21,9 @@ pub(crate) enum Use {
 
 /// Validates a pod template: the labels and annotations of its metadata, and its spec.
 pub(crate) fn template(template: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let meta = path.field("metadata");
-    labels::validate(template.at("metadata.labels"), &meta.field("labels"), errors);
-    labels::validate_annotations(template.at("metadata.annotations"), &meta.field("annotations"), errors);
+    // Upstream's paths leave the metadata out.
+    labels::validate(template.at("metadata.labels"), &path.field("labels"), errors);
+    labels::validate_annotations(template.at("metadata.annotations"), &path.field("annotations"), errors);
     let spec_path = path.field("spec");
     validate(template.at("spec"), &spec_path, Use::Template, errors);
     if !template.items("spec.ephemeralContainers").is_empty() {
