@@ -43,12 +43,20 @@ impl ControlPlane {
         let pki = Pki::open(&folder.join("tls")).map_err(|error| environment(error.into()))?;
         let pki = Arc::new(pki);
         let resources = Catalog::builtin().iter().cloned();
-        let store = Arc::new(Store::open(Arc::new(log), resources, Window::default()).await?);
+        let store = Store::open(Arc::new(log), resources, Window::default()).await;
+        let store = store.with_context(|| {
+            let folder = folder.join("db");
+            format!(
+                "{} cannot be read: restore a backup of it, or move it away to start empty",
+                folder.display()
+            )
+        });
+        let store = Arc::new(store.map_err(environment)?);
         let server = build(config, &store, &pki, dial, scope)?;
         let tls = tls(config, node, &pki, scope)?;
         let (serving, owner) = (server.clone(), scope.clone());
         scope.spawn_draining("api server", async move { serving.serve(listener, Some(tls), owner).await });
-        write_kubeconfig(config, &pki)?;
+        keep_kubeconfig(config, &pki, scope)?;
         Ok(Self { server, pki, store })
     }
 
@@ -166,9 +174,17 @@ fn tls(
     Ok(Arc::new(tls))
 }
 
-fn write_kubeconfig(config: &ServerConfig, pki: &Pki) -> Result<(), Failure> {
-    let server = format!("https://{}", SocketAddr::new(own_address(config), config.https_listen_port));
-    kubeconfig::write_admin(&config.write_kubeconfig, config.write_kubeconfig_mode.0, &server, pki)
+fn keep_kubeconfig(config: &ServerConfig, pki: &Arc<Pki>, scope: &Scope) -> Result<(), Failure> {
+    let admin = kubeconfig::Admin {
+        path: config.write_kubeconfig.clone(),
+        mode: config.write_kubeconfig_mode.0,
+        server: format!("https://{}", SocketAddr::new(own_address(config), config.https_listen_port)),
+        pki: pki.clone(),
+    };
+    admin
+        .write()
         .context("choose another --write-kubeconfig, or make its folder writable")
-        .map_err(|error| Failure::new(Code::Environment, error))
+        .map_err(|error| Failure::new(Code::Environment, error))?;
+    scope.spawn("admin kubeconfig", admin.renew());
+    Ok(())
 }

@@ -12,10 +12,26 @@ pub fn floor() -> SystemTime {
 
 /// The system time, or [`floor`] when the clock is behind it (a board that has not learnt the time yet).
 pub fn now() -> SystemTime {
-    SystemTime::now().max(floor())
+    plausible(SystemTime::now())
+}
+
+fn plausible(shown: SystemTime) -> SystemTime {
+    shown.max(floor())
 }
 
 /// Whether the system clock shows a time that cannot be true.
 pub fn is_wrong() -> bool {
     SystemTime::now() < floor()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_in_1970_is_not_believed_and_a_later_one_is() {
+        assert_eq!(plausible(UNIX_EPOCH), floor());
+        let later = floor() + Duration::from_secs(1);
+        assert_eq!(plausible(later), later);
+    }
 }

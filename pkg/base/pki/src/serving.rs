@@ -98,4 +98,17 @@ mod tests {
         let expected = LEAF_LIFETIME * 2 / 3;
         assert!(left <= expected && left > expected - Duration::from_secs(60), "{left:?}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_is_due_is_replaced_while_the_server_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Arc::new(crate::Pki::open(folder.path()).unwrap());
+        let serving = Serving::new(&pki.server_ca, "edgek", vec!["localhost".into()]).unwrap();
+        let old = serving.current.load().key.clone();
+        serving.current.store(Arc::new(Current { key: old.clone(), renew_at: clock::floor() }));
+        tokio::time::timeout(Duration::from_secs(1), serving.clone().renew(pki)).await.unwrap_err();
+        let new = serving.current.load();
+        assert_ne!(new.key.cert, old.cert);
+        assert!(new.renew_at > clock::now());
+    }
 }
