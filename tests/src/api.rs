@@ -1,13 +1,18 @@
 //! Requests to a host's API server over TLS, as its administrator: for tests that ask more than kubectl does.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,6 +25,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How long the head of a request may take to reach the server.
+const HEAD_START: Duration = Duration::from_millis(200);
 
 /// An API server and the identity to use there.
 #[derive(Debug, Clone)]
@@ -94,7 +104,7 @@ impl Server {
 /// One connection, which carries one request at a time.
 #[derive(Debug)]
 pub struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Body>,
     host: String,
     _driver: JoinSet<()>,
     runtime: Runtime,
@@ -124,13 +134,40 @@ impl Connection {
 
     fn send(&mut self, method: Method, path: &str, body: &Value) -> Result<Response<Incoming>> {
         let body = if body.is_null() { Bytes::new() } else { serde_json::to_vec(body)?.into() };
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.host)
-            .header("content-type", "application/json")
-            .body(Full::new(body))?;
+        let request = self.request(method, path, Full::new(body).boxed_unsync())?;
         Ok(self.runtime.block_on(self.sender.send_request(request))?)
+    }
+
+    /// Sends the head of a request whose body never comes; the server waits as long as this is kept.
+    ///
+    /// # Errors
+    /// When the server answers all the same, or ends.
+    pub fn begin(mut self, method: Method, path: &str) -> Result<Self> {
+        let request = self.request(method, path, Unfinished.boxed_unsync())?;
+        let answer = self.sender.send_request(request);
+        let waited = self.runtime.block_on(async { tokio::time::timeout(HEAD_START, answer).await });
+        anyhow::ensure!(waited.is_err(), "the server did not wait: {waited:?}");
+        Ok(self)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>> {
+        let request = Request::builder().method(method).uri(path).header("host", &self.host);
+        Ok(request.header("content-type", "application/json").body(body)?)
+    }
+}
+
+/// A body that never comes.
+struct Unfinished;
+
+impl hyper::body::Body for Unfinished {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        Poll::Pending
     }
 }
 

@@ -67,24 +67,32 @@ impl Default for Host {
 impl Host {
     /// A machine with the test images on it; nothing runs yet.
     pub fn new() -> Self {
+        let host = Self::without_network("edgek");
+        // An address and a default route, as a machine on a network has them.
+        let name = host.namespace.as_str();
+        run("ip", &["-n", name, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
+        run("ip", &["-n", name, "address", "add", "192.0.2.10/24", "dev", "lan0"]);
+        for link in ["lan0", "lan1"] {
+            run("ip", &["-n", name, "link", "set", link, "up"]);
+        }
+        run("ip", &["-n", name, "route", "add", "default", "via", "192.0.2.1"]);
+        host
+    }
+
+    /// A machine that has no network; its folder's name begins with `prefix`.
+    pub fn without_network(prefix: &str) -> Self {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("edgek-{}-{number}", std::process::id());
         run("ip", &["netns", "add", &namespace]);
-        // An address and a default route, as a machine on a network has them.
         run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
-        run("ip", &["-n", &namespace, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
-        run("ip", &["-n", &namespace, "address", "add", "192.0.2.10/24", "dev", "lan0"]);
-        for link in ["lan0", "lan1"] {
-            run("ip", &["-n", &namespace, "link", "set", link, "up"]);
-        }
-        run("ip", &["-n", &namespace, "route", "add", "default", "via", "192.0.2.1"]);
-        let folder = tempfile::Builder::new().prefix("edgek").tempdir().expect("a folder for the host");
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a folder for the host");
         let host = Self { namespace, folder, server: None };
         host.link_images();
         host
     }
 
-    fn link_images(&self) {
+    /// Links the test images into the data directory.
+    pub fn link_images(&self) {
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/images");
         let here = self.data_dir().join("agent/images");
         fs::create_dir_all(&here).expect("the folder of images");
@@ -116,7 +124,8 @@ impl Host {
         api::Server::of(&self.kubeconfig(), network).expect("the administrator's kubeconfig")
     }
 
-    fn settings(&self) -> [String; 5] {
+    /// The flags that keep this machine's files apart from those of others.
+    pub fn settings(&self) -> [String; 5] {
         [
             format!("--data-dir={}", self.data_dir().display()),
             format!("--run-dir={}", self.run_dir().display()),
@@ -191,6 +200,16 @@ impl Host {
         }
     }
 
+    /// A start that must fail: its exit code, and what it wrote.
+    pub fn failed_start(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> (Option<i32>, String) {
+        let mut server = self.command(edgek());
+        server.args(["run", "server"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut server = server.stderr(Stdio::piped()).spawn().expect("starting edgek");
+        self.eventually("edgek gives up", || server.try_wait().expect("edgek").is_some());
+        let output = server.wait_with_output().expect("edgek");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// kill -9 of the server.
     pub fn kill_server(&mut self) {
         let mut server = self.server.take().expect("a server that runs");
@@ -198,11 +217,22 @@ impl Host {
         server.wait().expect("the end of edgek");
     }
 
+    /// Sends the server a signal.
+    pub fn signal(&self, name: &str) {
+        let server = self.server.as_ref().expect("a server that runs");
+        run("kill", &["-s", name, &server.id().to_string()]);
+    }
+
     /// SIGTERM, and the exit code.
     pub fn stop_server(&mut self) -> Option<i32> {
+        self.signal("TERM");
         let mut server = self.server.take().expect("a server that runs");
-        run("kill", &["-TERM", &server.id().to_string()]);
         server.wait().expect("the end of edgek").code()
+    }
+
+    /// What the server has logged so far.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {
@@ -264,8 +294,7 @@ impl Host {
 
     /// Ends the test with `text` and what the server has logged.
     pub fn fail(&self, text: &str) -> ! {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        panic!("{text}\nthe server's log:\n{log}");
+        panic!("{text}\nthe server's log:\n{}", self.logged());
     }
 }
 

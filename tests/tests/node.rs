@@ -1,8 +1,5 @@
 //! What a user sees on one node.
 
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
-
 use edgek_tests::{BUSYBOX, Host};
 
 fn started() -> Host {
@@ -58,38 +55,6 @@ fn a_namespace_is_emptied_before_it_goes() {
     host.kubectl(&["-n", "team", "rollout", "status", "deployment/d", "--timeout=60s"]);
     host.kubectl(&["delete", "namespace", "team", "--timeout=60s"]);
     assert!(host.try_kubectl(&["get", "namespace", "team"]).is_err_and(|e| e.contains("NotFound")));
-}
-
-#[test]
-fn a_second_start_a_taken_port_and_a_broken_file_say_what_to_do() {
-    let host = started();
-    let output = |flags: &[&str]| {
-        let child = host
-            .command(edgek_tests::edgek())
-            .args(["run", "server"])
-            .args(flags)
-            .stderr(Stdio::piped())
-            .output();
-        let output = child.expect("edgek");
-        assert!(output.status.signal().is_none());
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let data_dir = format!("--data-dir={}", host.data_dir().display());
-    let (code, text) = output(&[&data_dir, "--https-listen-port=7443"]);
-    assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("in use by another edgek"), "{text}");
-    let elsewhere = tempfile::tempdir().expect("a folder");
-    let (code, text) = output(&[&format!("--data-dir={}", elsewhere.path().display())]);
-    assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("--https-listen-port"), "{text}");
-    let file = elsewhere.path().join("config.yaml");
-    std::fs::write(&file, "node-nam: x\nhttps-listen-port: many\n").expect("a broken file");
-    let (code, text) = output(&[&format!("--config={}", file.display())]);
-    assert_eq!(code, Some(2), "{text}");
-    assert!(
-        text.contains("config.yaml:1: unknown setting") && text.contains("config.yaml:2: https-listen-port"),
-        "{text}"
-    );
 }
 
 #[test]

@@ -64,11 +64,15 @@ impl Bundle {
             "this edgek was built without its bundle of programs; build it with `cargo xtask embed` first"
         );
         let folder = self.folder();
-        let missing: BTreeSet<&str> =
-            names.iter().copied().filter(|name| !folder.join(name).exists()).collect();
+        let Manifest { files } = manifest(&mut archive()?)?;
+        let is_whole = |name: &str| {
+            let size = fs::metadata(folder.join(name)).ok().map(|metadata| metadata.len());
+            files.iter().any(|program| program.name == name && Some(program.size) == size)
+        };
+        let missing: BTreeSet<&str> = names.iter().copied().filter(|name| !is_whole(name)).collect();
         if !missing.is_empty() {
             create_dir_private(&folder).with_context(|| format!("making {}", folder.display()))?;
-            extract(&folder, missing)?;
+            extract(&folder, &files, missing)?;
         }
         self.point_current()
     }
@@ -79,6 +83,7 @@ impl Bundle {
         let Manifest { files } = manifest(&mut archive()?)?;
         let names: Vec<&str> = files.iter().map(|program| program.name.as_str()).collect();
         self.unpack(&names)?;
+        remove_leftovers(&folder)?;
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             let is_old = path != folder && path != self.current() && path.is_dir();
@@ -123,8 +128,7 @@ fn manifest(archive: &mut Archive) -> Result<Manifest> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-fn extract(folder: &Path, mut missing: BTreeSet<&str>) -> Result<()> {
-    let Manifest { files } = manifest(&mut archive()?)?;
+fn extract(folder: &Path, files: &[Program], mut missing: BTreeSet<&str>) -> Result<()> {
     let mut archive = archive()?;
     for entry in archive.entries()? {
         if missing.is_empty() {
@@ -145,6 +149,20 @@ fn extract(folder: &Path, mut missing: BTreeSet<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a process that was killed while it unpacked has left: `.<program>.<process>`.
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let writer =
+            name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).map(|(_, process)| process);
+        if writer.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            fs::remove_file(entry.path()).with_context(|| format!("removing {name}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn write_program(folder: &Path, program: &Program, contents: &mut impl Read) -> Result<()> {
     let temporary = folder.join(format!(".{}.{}", program.name, std::process::id()));
     let written = (|| {
@@ -160,5 +178,8 @@ fn write_program(folder: &Path, program: &Program, contents: &mut impl Read) -> 
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written.with_context(|| format!("writing {} bytes to {}", program.size, folder.display()))
+    written.with_context(|| {
+        let folder = folder.display();
+        format!("{folder} cannot take {} bytes: make room there, or choose another --data-dir", program.size)
+    })
 }

@@ -30,6 +30,10 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     let config = sources::config(flags)?;
     start_log(&config)?;
+    if !config.disable.contains(&Component::Node) && !nix::unistd::geteuid().is_root() {
+        let text = "not root: use sudo, or --disable=node for a control plane alone";
+        return Err(Failure::new(Code::Environment, anyhow::anyhow!(text)));
+    }
     if flags.get_flag("supervised") {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
     }
@@ -93,12 +97,15 @@ async fn start(config: &ServerConfig, stages: &Stages) -> Result<ControlPlane, F
     let identity = Identity { name: &name, address };
     let control_plane =
         ControlPlane::start(config, &identity, Arc::new(dial.clone()), &stages.control_plane).await?;
-    bootstrap::ensure(&control_plane.own_client(), config, &control_plane.pki).await?;
+    let ensured = bootstrap::ensure(&control_plane.own_client(), config, &control_plane.pki).await;
+    // What fails here is the store's disk.
+    ensured.map_err(|error| Failure::new(Code::Environment, error))?;
     info!(address = %config.bind_address, port = config.https_listen_port, "the API is served");
     start_controllers(config, &control_plane, &stages.controllers);
     if !config.disable.contains(&Component::Node) {
         let client = control_plane.client(&format!("system:node:{name}"), &["system:nodes"]);
-        let kubelet = node::start(config, &name, address, client, &stages.node).await?;
+        let kubelet = node::start(config, &name, address, client, &stages.node).await;
+        let kubelet = kubelet.map_err(|error| Failure::new(Code::Environment, error))?;
         dial.set(&name, kubelet.server(), stages.node.clone());
         kubelet_api::listen(&kubelet, config, &identity, &control_plane.pki, &stages.node).await?;
     }

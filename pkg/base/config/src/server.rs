@@ -9,6 +9,9 @@ use crate::problem::{Place, Problems};
 use crate::setting::{SETTINGS, Setting, Shape};
 use crate::value::{Cidr, FileMode, PortRange};
 
+/// containerd names its sockets `<run-dir>/containerd/s/<64 digits>`, and Linux allows 107 bytes.
+const LONGEST_RUN_DIR: usize = 107 - "/containerd/s/".len() - 64;
+
 /// A part that `--disable` leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Component {
@@ -318,6 +321,14 @@ impl Reader<'_> {
             if !path.is_absolute() {
                 found.push((place(name), format!("{name}: {} is not an absolute path", path.display())));
             }
+        }
+        let has_node = !config.disable.contains(&Component::Node);
+        if has_node && config.run_dir.as_os_str().len() > LONGEST_RUN_DIR {
+            let text = format!(
+                "run-dir: {} is too long for the sockets below it; it may have {LONGEST_RUN_DIR} characters",
+                config.run_dir.display()
+            );
+            found.push((place("run-dir"), text));
         }
         for (place, text) in found {
             self.problems.add(&place, text);
