@@ -37,7 +37,9 @@ pub(crate) fn run(profile: Profile) -> Result<PathBuf> {
     embed::run()?;
     let target = host()?;
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo
+        .current_dir(workspace::root())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no");
     cargo.args(["build", "--package", "edgek", "--profile", folder(profile), "--target", &target]);
     process::run(&mut cargo)?;
 

@@ -47,12 +47,9 @@ pub(super) async fn measure(
         let name = format!("pod-{number}");
         let sent = Instant::now();
         connection.post(&path, &pod(&name, pods)).await?;
-        timeout(
-            PATIENCE,
-            events.until(|object| object["metadata"]["name"] == name.as_str() && is_ready(object)),
-        )
-        .await
-        .with_context(|| format!("{name} did not become ready"))??;
+        timeout(PATIENCE, events.until(|event| names(event, &name) && is_ready(&event["object"])))
+            .await
+            .with_context(|| format!("{name} did not become ready"))??;
         durations.push(sent.elapsed());
         connection.delete(&format!("{path}/{name}")).await?;
     }
