@@ -1,5 +1,6 @@
 //! Starts one container of a pod: image, environment, specification, process, postStart hook.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,8 +161,7 @@ impl Starter {
             match self.context.runtime.remove_container(&run.id).await {
                 Ok(()) if run.attempt < start.attempt => {
                     if let Some(log) = &run.log {
-                        // A log that is gone already is no loss.
-                        let _ = std::fs::remove_file(&log.path);
+                        remove_log(&log.path);
                     }
                 }
                 Ok(()) => {}
@@ -192,6 +192,17 @@ impl Starter {
                 self.events.container_warning(&container.name, "FailedPostStartHook", "PostStartHook failed");
                 Started::HookFailed(id)
             }
+        }
+    }
+}
+
+/// Removes a log with all that was rotated away from it. What is gone already is no loss.
+fn remove_log(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let rotated = format!("{}.", name.to_string_lossy());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name() == name || entry.file_name().to_string_lossy().starts_with(&rotated) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Container logs: reads the CRI log format (`<time> <stream> <P|F> <text>`), from the end, since a time, and on as it
-//! grows.
+//! grows: the files that were rotated away first, the current one last.
 
-use std::collections::VecDeque;
-use std::io::{self, SeekFrom};
+mod files;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,7 +12,9 @@ use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use inotify::{EventStream, Inotify, WatchMask};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::io::AsyncReadExt as _;
+
+use files::Old;
 
 /// Bytes read at once.
 const BLOCK: usize = 64 << 10;
@@ -57,14 +60,20 @@ pub(super) async fn read<L: Live>(
     options: Options,
     live: L,
 ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<L>> {
-    let mut file = File::open(path).await?;
-    if let Some(lines) = options.tail {
-        let start = start_of_last(&mut file, lines).await?;
-        file.seek(SeekFrom::Start(start)).await?;
-    }
+    // Watched before anything is read: nothing that comes later is missed.
     let watch = if options.follow { Some(watch(path)?) } else { None };
+    let (older, current) = files::of(path, options.tail, options.since).await?;
     let left = options.limit;
-    let reader = Reader { path: path.to_owned(), file, rest: BytesMut::new(), options, left, live, watch };
+    let reader = Reader {
+        path: path.to_owned(),
+        older,
+        file: current,
+        rest: BytesMut::new(),
+        options,
+        left,
+        live,
+        watch,
+    };
     Ok(stream::try_unfold(reader, |mut reader| async move {
         let piece = reader.next().await?;
         Ok(piece.map(|piece| (piece, reader)))
@@ -83,6 +92,8 @@ fn watch(path: &Path) -> io::Result<Watch> {
 
 struct Reader<L> {
     path: PathBuf,
+    /// What is read before the current file, the next one last.
+    older: Vec<Old>,
     file: File,
     /// Read, but not a whole line yet.
     rest: BytesMut,
@@ -101,8 +112,7 @@ impl<L: Live> Reader<L> {
             }
             // Asked before reading: a container that ends in between has written all it ever will.
             let running = self.live.is_running().await;
-            self.rest.reserve(BLOCK);
-            if self.file.read_buf(&mut self.rest).await? > 0 {
+            if self.read_block().await? {
                 let out = self.take_lines();
                 if !out.is_empty() {
                     return Ok(Some(out));
@@ -118,6 +128,18 @@ impl<L: Live> Reader<L> {
                 () = self.live.changed() => {}
             }
         }
+    }
+
+    /// Whether there was something to read.
+    async fn read_block(&mut self) -> io::Result<bool> {
+        while let Some(old) = self.older.last_mut() {
+            if old.read(&mut self.rest).await? {
+                return Ok(true);
+            }
+            self.older.pop();
+        }
+        self.rest.reserve(BLOCK);
+        Ok(self.file.read_buf(&mut self.rest).await? > 0)
     }
 
     fn take_lines(&mut self) -> Bytes {
@@ -195,106 +217,5 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The offset at which the last `lines` lines begin, found by reading backwards.
-async fn start_of_last(file: &mut File, lines: u64) -> io::Result<u64> {
-    let length = file.metadata().await?.len();
-    if lines == 0 {
-        return Ok(length);
-    }
-    let mut end = length;
-    // The newline that ends the last line does not begin another.
-    let mut wanted = lines + 1;
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK as u64);
-        let mut block = vec![0; usize::try_from(end - start).unwrap_or(BLOCK)];
-        file.seek(SeekFrom::Start(start)).await?;
-        file.read_exact(&mut block).await?;
-        let newlines: VecDeque<usize> = memchr::memrchr_iter(b'\n', &block).collect();
-        for at in newlines {
-            wanted -= 1;
-            if wanted == 0 {
-                return Ok(start + at as u64 + 1);
-            }
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write as _;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    /// A container that runs until the flag is taken back.
-    #[derive(Clone)]
-    struct Container(Arc<AtomicBool>, Arc<tokio::sync::Notify>);
-
-    impl Live for Container {
-        async fn is_running(&self) -> bool {
-            self.0.load(Ordering::SeqCst)
-        }
-        async fn changed(&mut self) {
-            self.1.notified().await;
-        }
-    }
-
-    fn ended() -> Container {
-        Container(Arc::new(AtomicBool::new(false)), Arc::default())
-    }
-
-    const LOG: &str = "2026-11-01T10:00:00.000000001Z stdout F one
-2026-11-01T10:00:01.000000001Z stderr F two
-2026-11-01T10:00:02.000000001Z stdout P thr
-2026-11-01T10:00:02.000000002Z stdout F ee
-";
-
-    async fn check(options: Options, expected: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("0.log");
-        std::fs::write(&path, LOG).unwrap();
-        let pieces: Vec<_> = read(&path, options.clone(), ended()).await.unwrap().collect().await;
-        let text: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
-        assert_eq!(String::from_utf8(text).unwrap(), expected, "{options:?}");
-    }
-
-    #[tokio::test]
-    async fn a_log_is_shown_as_asked() {
-        check(Options::default(), "one\ntwo\nthree\n").await;
-        check(Options { tail: Some(2), ..Options::default() }, "three\n").await;
-        check(Options { tail: Some(0), ..Options::default() }, "").await;
-        check(Options { tail: Some(99), ..Options::default() }, "one\ntwo\nthree\n").await;
-        check(Options { limit: Some(5), ..Options::default() }, "one\nt").await;
-        check(Options { stream: Only::Stderr, ..Options::default() }, "two\n").await;
-        let since = "2026-11-01T10:00:01Z".parse::<jiff::Timestamp>().unwrap();
-        check(Options { since: Some(since.into()), ..Options::default() }, "two\nthree\n").await;
-        let with_times =
-            Options { tail: Some(3), stream: Only::Stderr, timestamps: true, ..Options::default() };
-        check(with_times, "2026-11-01T10:00:01.000000001Z two\n").await;
-    }
-
-    #[tokio::test]
-    async fn following_goes_over_a_rotation_and_ends_with_the_container() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("0.log");
-        std::fs::write(&path, LOG).unwrap();
-        let container = Container(Arc::new(AtomicBool::new(true)), Arc::default());
-        let options = Options { follow: true, tail: Some(1), ..Options::default() };
-        let mut log = Box::pin(read(&path, options, container.clone()).await.unwrap());
-        assert_eq!(log.next().await.unwrap().unwrap(), "ee\n");
-        let append = |text: &str| {
-            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        };
-        append("2026-11-01T10:00:03Z stdout F four\n");
-        assert_eq!(log.next().await.unwrap().unwrap(), "four\n");
-        std::fs::rename(&path, folder.path().join("0.log.1")).unwrap();
-        append("2026-11-01T10:00:04Z stdout F five\n");
-        assert_eq!(log.next().await.unwrap().unwrap(), "five\n");
-        container.0.store(false, Ordering::SeqCst);
-        container.1.notify_one();
-        assert!(log.next().await.is_none());
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
-//! `LogFile`: a container's log in the CRI format, with rotation. The kubelet and `kubectl logs` read what it writes.
+//! `LogFile`: a container's log in the CRI format, with rotation and compression. The kubelet and `kubectl logs` read what it writes.
 //!
 //! A line is `<RFC 3339 time> <stream> <F|P> <text>`; `P` marks a piece of a longer line. Nothing is synced to disk:
 //! a power cut may cost the last seconds of a log, never a container.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use tracing::warn;
 
@@ -112,6 +114,13 @@ impl LogFile {
             // Another attempt follows with the next rotation.
             let _ = std::fs::remove_file(path);
         }
+        // The newest stays as it is: followers may still read it.
+        let older = old.iter().rev().skip(1).take(self.limits.max_files.saturating_sub(2));
+        for path in older.filter(|path| path.extension().is_none_or(|end| end != "gz")) {
+            if let Err(error) = compress(path) {
+                warn!(path = %path.display(), %error, "cannot compress an old log");
+            }
+        }
     }
 
     fn reopen(&mut self) {
@@ -156,6 +165,16 @@ fn record(time: &str, stream: &str, tag: char, line: &[u8], text: &mut Vec<u8>) 
     text.push(b'\n');
 }
 
+/// Puts `<path>.gz` in place of a file.
+fn compress(path: &Path) -> io::Result<()> {
+    let with = |end: &str| PathBuf::from(format!("{}.{end}", path.display()));
+    let mut encoder = GzEncoder::new(File::create(with("tmp"))?, Compression::fast());
+    io::copy(&mut File::open(path)?, &mut encoder)?;
+    encoder.finish()?;
+    std::fs::rename(with("tmp"), with("gz"))?;
+    std::fs::remove_file(path)
+}
+
 /// The rotated files of a log, oldest first.
 fn rotated(path: &Path) -> Vec<PathBuf> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
@@ -163,6 +182,8 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     let mut paths: Vec<_> = named.map(|entry| entry.path()).collect();
+    // The rest of a compression that was cut short.
+    paths.retain(|path| path.extension().is_none_or(|end| end != "tmp"));
     paths.sort();
     paths
 }
@@ -218,17 +239,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_rotated_and_the_oldest_are_removed() {
+    fn a_full_file_is_rotated_old_ones_are_compressed_and_the_oldest_removed() {
         let limits = LogLimits { max_size: 100, max_files: 3 };
         let batches: Vec<_> =
             (0..8).map(|n| Output::Stdout(format!("{n}{}\n", "x".repeat(40)).into())).collect();
         let (_dir, path) = write(limits, &batches);
         let old = rotated(&path);
         let numbers = |path: &Path| {
-            let text = std::fs::read_to_string(path).unwrap();
+            let mut text = String::new();
+            let file = File::open(path).unwrap();
+            if path.extension().is_some_and(|end| end == "gz") {
+                io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
+            } else {
+                text = io::read_to_string(file).unwrap();
+            }
             text.lines().map(|line| line.split(' ').nth(3).unwrap()[..1].to_owned()).collect::<String>()
         };
         assert_eq!(old.iter().map(|path| numbers(path)).collect::<Vec<_>>(), ["5", "6"]);
+        let compressed: Vec<bool> = old.iter().map(|path| path.to_string_lossy().ends_with(".gz")).collect();
+        assert_eq!(compressed, [true, false]);
         assert_eq!(numbers(&path), "7");
     }
 
