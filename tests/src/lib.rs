@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 mod namespace;
+mod registry;
 mod terminal;
 
 pub use namespace::Namespace;
+pub use registry::Registry;
 pub use terminal::Terminal;
 
 /// How long anything a test waits for may take.
@@ -182,7 +184,12 @@ impl Host {
 
     /// Starts the server and waits until the node is Ready.
     pub fn start(&mut self) {
-        self.launch(&[]);
+        self.start_with(&[]);
+    }
+
+    /// Starts the server with further flags and waits until the node is Ready.
+    pub fn start_with(&mut self, flags: &[&str]) {
+        self.launch(flags);
         self.eventually("the node is Ready", || {
             self.check_server();
             let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";

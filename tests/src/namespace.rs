@@ -28,7 +28,11 @@ impl Default for Namespace {
 impl Namespace {
     /// An empty namespace in which pods can be made.
     pub fn new() -> Self {
-        let host = shared_host();
+        Self::on(shared_host())
+    }
+
+    /// An empty namespace on a host that the test has started itself.
+    pub fn on(host: Arc<Host>) -> Self {
         let name = format!("test-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
         host.kubectl(&["create", "namespace", &name]);
         let namespace = Self { host, name };
