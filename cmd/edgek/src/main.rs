@@ -2,6 +2,7 @@
 //!
 //! Exit codes are [`exit::Code`]; `edgek --help` lists the commands.
 
+mod archives;
 mod bootstrap;
 mod bundle;
 mod check;

@@ -14,16 +14,14 @@ use edgek_node_kubelet::gc::ImageGc;
 use edgek_node_kubelet::kubelet::Kubelet;
 use edgek_node_kubelet::node::pressure::Thresholds;
 use edgek_node_network::{BridgeNetwork, Range};
-use edgek_node_runtime::Runtime;
 use edgek_node_runtime::containerd::{
     self, Containerd, Daemon, DaemonConfig, LogLimits, Program, Registries,
 };
 use k8s_openapi::api::core::v1::Taint;
-use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::bundle::{Bundle, NODE};
-use crate::sources;
+use crate::{archives, sources};
 
 /// The bits of the address range that one node's pods share.
 const NODE_PREFIX: u8 = 24;
@@ -60,7 +58,10 @@ pub(crate) async fn start(
     unpacking.await??;
     let runtime = start_runtime(config, &bundle, scope)?;
     finish_in_background(bundle, scope);
-    let imported = import_images(config.data_dir.join("agent/images"), runtime.clone(), scope);
+    let imported = {
+        let agent = config.data_dir.join("agent");
+        archives::import(agent.join("images"), agent.join("imported.json"), runtime.clone(), scope)
+    };
     let kubelet_config = kubelet_config(config, name, address)?;
     Ok(Kubelet::start(scope, kubelet_config, client, runtime, Arc::new(network), imported))
 }
@@ -111,28 +112,6 @@ fn finish_in_background(bundle: Bundle, scope: &Scope) {
             );
         }
     });
-}
-
-/// Imports every archive of a folder, as K3s does; what is there already is quick. Says when it is done.
-fn import_images(folder: PathBuf, runtime: Arc<Containerd>, scope: &Scope) -> watch::Receiver<bool> {
-    let (done, imported) = watch::channel(false);
-    scope.spawn("image import", async move {
-        let Ok(entries) = std::fs::read_dir(&folder) else { return };
-        let mut archives: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        archives.retain(|path| {
-            let name = path.to_string_lossy();
-            [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter().any(|end| name.ends_with(end))
-        });
-        archives.sort();
-        for archive in archives {
-            match runtime.import_images(&archive).await {
-                Ok(images) => info!(archive = %archive.display(), images = images.len(), "images imported"),
-                Err(error) => warn!(archive = %archive.display(), %error, "importing images"),
-            }
-        }
-        done.send_replace(true);
-    });
-    imported
 }
 
 fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<Config> {

@@ -193,8 +193,14 @@ impl Runtime for FakeRuntime {
         Ok(inner.images.entry(reference.to_owned()).or_insert_with(|| image(reference)).clone())
     }
 
-    async fn import_images(&self, _archive: &Path) -> Result<Vec<Image>> {
-        Ok(Vec::new())
+    /// An archive holds one image, named as its file.
+    async fn import_images(&self, archive: &Path) -> Result<Vec<Image>> {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut inner = self.inner.lock();
+        inner.calls.push(format!("import {name}"));
+        let image = image(&name);
+        inner.images.insert(name, image.clone());
+        Ok(vec![image])
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
