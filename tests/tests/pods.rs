@@ -177,7 +177,9 @@ fn pods_reach_each_other_and_the_host_reaches_them() {
             namespace.host.command("curl").args(["-sS", "--max-time", "10", url]).output().expect("curl");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
-    assert_eq!(curl("http://192.0.2.10:18080/hostname"), "front");
+    for host in ["192.0.2.10", "127.0.0.1"] {
+        assert_eq!(curl(&format!("http://{host}:18080/hostname")), "front", "{host}");
+    }
     // From another pod: by the pod's address, and by the host's port.
     namespace.ready_pod(
         "client",

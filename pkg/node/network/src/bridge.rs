@@ -67,8 +67,11 @@ impl BridgeNetwork {
         let state = Mutex::new(State { ipam, records });
         let network = Self { config, connection, state, known: parking_lot::RwLock::new(known) };
         network.ensure_bridge().await?;
-        enable_forwarding()?;
+        // Lets the kernel pass packets between pods and the world.
+        enable("/proc/sys/net/ipv4/ip_forward")?;
         network.apply_rules(&*network.state.lock().await).await?;
+        // Lets the node's loopback reach host ports; the rules keep pods from what listens there.
+        enable(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.config.bridge))?;
         Ok(network)
     }
 
@@ -86,7 +89,8 @@ impl BridgeNetwork {
 
     async fn apply_rules(&self, state: &State) -> Result<(), Error> {
         let pods = state.records.by_uid.values();
-        Ruleset::new(&self.config.table, self.config.cluster, self.config.node, pods).apply().await
+        let Config { table, bridge, .. } = &self.config;
+        Ruleset::new(table, bridge, self.config.cluster, self.config.node, pods).apply().await
     }
 
     async fn connect(
@@ -266,9 +270,9 @@ fn remove_namespace(path: &Path) -> Result<(), Error> {
     namespace::delete_path(path).step(|| format!("removing network namespace {}", path.display()))
 }
 
-/// Lets the kernel pass packets between pods and the world.
-fn enable_forwarding() -> Result<(), Error> {
-    let path = Path::new("/proc/sys/net/ipv4/ip_forward");
+/// Sets a kernel parameter to 1.
+fn enable(path: &str) -> Result<(), Error> {
+    let path = Path::new(path);
     let failed = |step| move |source| Error::File { step, path: path.to_owned(), source };
     if fs::read_to_string(path).map_err(failed("reading"))?.trim() == "1" {
         return Ok(());

@@ -3,7 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nlink::netlink::nftables::types::{BaseChain, Chain, Family, FibFlags, NatHook, Priority, Rule};
+use nlink::netlink::nftables::types::{
+    BaseChain, Chain, Family, FibFlags, FilterHook, NatHook, Priority, Rule,
+};
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{Connection, Nftables};
 
@@ -13,11 +15,13 @@ use crate::{Error, HostPort, Protocol, Range, Step};
 const FAMILY: Family = Family::Ip;
 /// The mark of packets whose source must become the node's address.
 const MASQUERADE: u32 = 0x4000;
+const LOOPBACK: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 8);
 
 /// What the rules are made from.
 #[derive(Debug)]
 pub(crate) struct Ruleset<'a> {
     pub(crate) table: &'a str,
+    pub(crate) bridge: &'a str,
     /// The addresses of all pods of the cluster, among whom nothing is masqueraded.
     pub(crate) cluster: Range,
     /// The addresses of this node's pods.
@@ -28,6 +32,7 @@ pub(crate) struct Ruleset<'a> {
 impl<'a> Ruleset<'a> {
     pub(crate) fn new(
         table: &'a str,
+        bridge: &'a str,
         cluster: Range,
         node: Range,
         pods: impl Iterator<Item = &'a Record>,
@@ -39,7 +44,7 @@ impl<'a> Ruleset<'a> {
         let mut host_ports: Vec<_> = pods.filter_map(ports_of).flatten().collect();
         // A port on one address goes before the same port on all addresses.
         host_ports.sort_by_key(|(_, port)| (port.host_ip.is_none(), port.clone()));
-        Self { table, cluster, node, host_ports }
+        Self { table, bridge, cluster, node, host_ports }
     }
 
     /// Puts the rules into the kernel, in place of those that are there.
@@ -63,6 +68,7 @@ impl<'a> Ruleset<'a> {
     fn chains(&self) -> nlink::Result<Vec<Chain>> {
         let chain = |name: &str| Chain::new(self.table, name).map(|chain| chain.family(FAMILY));
         Ok(vec![
+            chain("raw")?.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)),
             chain("hostports")?,
             chain("prerouting")?.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)),
             chain("output")?.base(BaseChain::nat(NatHook::Output, Priority::DstNat)),
@@ -72,7 +78,9 @@ impl<'a> Ruleset<'a> {
 
     fn rules(&self) -> nlink::Result<Vec<Rule>> {
         let rule = |chain: &str| Rule::new(self.table, chain).family(FAMILY);
-        let mut rules = Vec::new();
+        // Loopback is routed to pods (see the bridge), but what listens there is not for pods.
+        let (loopback, prefix) = LOOPBACK;
+        let mut rules = vec![rule("raw").match_iif(self.bridge).match_daddr_v4(loopback, prefix).drop()];
         for chain in ["prerouting", "output"] {
             rules.push(rule(chain).match_fib_type(FibFlags::DADDR, RouteType::Local).try_jump("hostports")?);
         }
@@ -110,10 +118,13 @@ fn host_port_rules(rule: &Rule, pod: Ipv4Addr, port: &HostPort) -> Vec<Rule> {
     if matches!(port.host_ip, Some(IpAddr::V6(_))) || port.protocol == Protocol::Sctp {
         return Vec::new();
     }
-    let loopback = Ipv4Addr::new(127, 0, 0, 0);
     let mark =
         |source: Ipv4Addr, prefix| matching(rule.clone().match_saddr_v4(source, prefix)).set_mark(MASQUERADE);
-    vec![mark(pod, 32), mark(loopback, 8), matching(rule.clone()).dnat(pod, Some(port.container_port))]
+    vec![
+        mark(pod, 32),
+        mark(LOOPBACK.0, LOOPBACK.1),
+        matching(rule.clone()).dnat(pod, Some(port.container_port)),
+    ]
 }
 
 /// Takes the table out of the kernel.

@@ -99,15 +99,36 @@ fn a_host_port_leads_to_its_pod_until_the_pod_is_torn_down() {
     on_a_host(|config| async {
         let network = BridgeNetwork::start(config).await.unwrap();
         let a = network.setup(&pod("a", vec![host_port(18080, 80)])).await.unwrap();
-        let server = serve_once(&a.netns, 80);
-        ask("10.42.0.1".parse().unwrap(), 18080);
-        server.join().unwrap();
+        for address in ["10.42.0.1", "127.0.0.1"] {
+            let server = serve_once(&a.netns, 80);
+            ask(address.parse().unwrap(), 18080);
+            server.join().unwrap();
+        }
         let taken = network.setup(&pod("b", vec![host_port(18080, 81)])).await.unwrap_err();
         assert!(matches!(taken, Error::PortTaken { port: 18080, .. }), "{taken}");
         network.teardown("a").await.unwrap();
         let gone = TcpStream::connect_timeout(&"10.42.0.1:18080".parse().unwrap(), Duration::from_secs(5));
         assert_eq!(gone.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
         network.setup(&pod("b", vec![host_port(18080, 81)])).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pod_cannot_reach_what_listens_on_the_nodes_loopback() {
+    on_a_host(|config| async {
+        let network = BridgeNetwork::start(config).await.unwrap();
+        let pod = network.setup(&pod("a", vec![])).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // A privileged pod can send packets for 127.0.0.1 to the node.
+        let script = "echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
+            ip address delete 127.0.0.1/8 dev lo && ip route add 127.0.0.1 via 10.42.0.1 src 10.42.0.2";
+        let netns = format!("--net={}", pod.netns.display());
+        let led = std::process::Command::new("nsenter").args([&netns, "sh", "-ec", script]).status();
+        assert!(led.unwrap().success());
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let asked = inside(&pod.netns, move || TcpStream::connect_timeout(&to, Duration::from_millis(500)));
+        assert_eq!(asked.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     });
 }
 
