@@ -4,6 +4,7 @@
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 pub mod api;
+mod reboot;
 
 use std::fs;
 use std::io::Write as _;
@@ -70,14 +71,7 @@ impl Host {
     /// A machine with the test images on it; nothing runs yet.
     pub fn new() -> Self {
         let host = Self::without_network("edgek");
-        // An address and a default route, as a machine on a network has them.
-        let name = host.namespace.as_str();
-        run("ip", &["-n", name, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
-        run("ip", &["-n", name, "address", "add", "192.0.2.10/24", "dev", "lan0"]);
-        for link in ["lan0", "lan1"] {
-            run("ip", &["-n", name, "link", "set", link, "up"]);
-        }
-        run("ip", &["-n", name, "route", "add", "default", "via", "192.0.2.1"]);
+        host.connect();
         host
     }
 
@@ -85,12 +79,28 @@ impl Host {
     pub fn without_network(prefix: &str) -> Self {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("edgek-{}-{number}", std::process::id());
-        run("ip", &["netns", "add", &namespace]);
-        run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
         let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a folder for the host");
         let host = Self { namespace, folder, server: None };
+        host.boot();
         host.link_images();
         host
+    }
+
+    /// Makes the network namespace.
+    fn boot(&self) {
+        run("ip", &["netns", "add", &self.namespace]);
+        run("ip", &["-n", &self.namespace, "link", "set", "lo", "up"]);
+    }
+
+    /// Gives the machine an address and a default route, as one on a network has them.
+    fn connect(&self) {
+        let name = self.namespace.as_str();
+        run("ip", &["-n", name, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
+        run("ip", &["-n", name, "address", "add", "192.0.2.10/24", "dev", "lan0"]);
+        for link in ["lan0", "lan1"] {
+            run("ip", &["-n", name, "link", "set", link, "up"]);
+        }
+        run("ip", &["-n", name, "route", "add", "default", "via", "192.0.2.1"]);
     }
 
     /// Links the test images into the data directory.
