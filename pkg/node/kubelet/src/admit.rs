@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::evict;
+use crate::resources::Qos;
 use crate::view::is_sidecar;
 
 /// Why a pod is refused: its status becomes Failed with these.
@@ -32,10 +34,11 @@ type Amounts = BTreeMap<String, Amount>;
 /// Whether `node` takes `pod`, beside the pods that are on it and have not ended.
 ///
 /// # Errors
-/// The first reason against it, in upstream's order: resources, affinity, name, ports.
+/// The first reason against it, in upstream's order: pressure, resources, affinity, name, ports.
 pub fn admit(node: &Node, others: &[&Pod], pod: &Pod) -> Result<(), Rejected> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
+    has_room(node, pod)?;
     fits(node, others, spec)?;
     if !matches_node(spec, node) {
         return Err(Rejected::predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
@@ -49,6 +52,22 @@ pub fn admit(node: &Node, others: &[&Pod], pod: &Pod) -> Result<(), Rejected> {
         return Err(Rejected::predicate("NodePorts", text));
     }
     tolerates(node, spec)
+}
+
+/// A node that runs out of something takes only critical pods, and while it is only memory, all that request any.
+fn has_room(node: &Node, pod: &Pod) -> Result<(), Rejected> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let pressures: Vec<&str> = conditions
+        .filter(|condition| condition.type_.ends_with("Pressure") && condition.status == "True")
+        .map(|condition| condition.type_.as_str())
+        .collect();
+    let best_effort = pod.spec.as_ref().is_none_or(|spec| Qos::of(spec) == Qos::BestEffort);
+    let only_memory = pressures == ["MemoryPressure"];
+    if pressures.is_empty() || evict::is_critical(pod) || only_memory && !best_effort {
+        return Ok(());
+    }
+    let message = format!("The node had condition: [{}]. ", pressures.join(" "));
+    Err(Rejected { reason: "Evicted".to_owned(), message })
 }
 
 fn fits(node: &Node, others: &[&Pod], spec: &PodSpec) -> Result<(), Rejected> {
@@ -86,7 +105,7 @@ fn fits(node: &Node, others: &[&Pod], spec: &PodSpec) -> Result<(), Rejected> {
 }
 
 /// What a pod needs: the sum of its containers and sidecars, or what its init phase needs at once, if that is more.
-fn requests(spec: &PodSpec) -> Amounts {
+pub(crate) fn requests(spec: &PodSpec) -> Amounts {
     let of = |container: &Container| amounts(container.resources.as_ref());
     let mut sum = Amounts::new();
     spec.containers.iter().for_each(|container| add(&mut sum, &of(container)));

@@ -14,11 +14,12 @@ use edgek_node_network::Network;
 use edgek_node_runtime::Runtime;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
+use crate::evict::Evictor;
 use crate::gc::ImageCollector;
 use crate::image::Images;
 use crate::node::facts::Facts;
@@ -31,6 +32,9 @@ use crate::static_pods::Mirrors;
 use crate::stats::Gatherer;
 use crate::volume::Volumes;
 use dispatch::Dispatcher;
+
+/// Evictions that wait.
+const EVICTIONS: usize = 4;
 
 /// The kubelet of this node. Clones share it.
 #[derive(Clone)]
@@ -93,8 +97,16 @@ impl Kubelet {
         };
         let pods = Informer::start(scope, context.client.all::<Pod>(), query);
         let dispatcher = Dispatcher::new(context.clone(), records.clone(), scope.clone());
-        scope.spawn("kubelet", dispatcher.run(pods));
         let stats = Gatherer::new(context.clone(), records.clone());
+        let (sender, evictions) = mpsc::channel(EVICTIONS);
+        let evictor = Evictor {
+            stats: stats.clone(),
+            recorder: context.recorder.clone(),
+            node: context.config.node_name.clone(),
+            evictions: sender,
+        };
+        scope.spawn("evictor", evictor.run(node.met()));
+        scope.spawn("kubelet", dispatcher.run(pods, evictions));
         Self { context, records, stats, node, scope: scope.clone() }
     }
 

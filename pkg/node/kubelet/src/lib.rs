@@ -11,6 +11,7 @@ pub mod dns;
 pub mod duration;
 pub mod env;
 pub mod events;
+pub mod evict;
 pub mod gc;
 pub mod image;
 pub mod kubelet;

@@ -19,13 +19,13 @@ use edgek_node_runtime::Runtime;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use facts::{Disk, Facts};
-use pressure::{Pressures, Readings};
+use pressure::{Met, Pressures, Readings};
 use status::Observed;
 
 /// How often the machine is looked at.
@@ -39,6 +39,7 @@ pub struct Node {
     objects: Informer<NodeObject>,
     name: String,
     look: Arc<Notify>,
+    met: watch::Receiver<Vec<Met>>,
 }
 
 /// What the node's object is made from.
@@ -63,6 +64,7 @@ impl Node {
         let name = parts.config.node_name.clone();
         let query = ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() };
         let look = Arc::new(Notify::new());
+        let (met, receiver) = watch::channel(Vec::new());
         let gone = Arc::new(AtomicBool::new(false));
         let reporter = Reporter {
             parts: parts.clone(),
@@ -70,6 +72,7 @@ impl Node {
             gone: gone.clone(),
             written: None,
             pressures: Pressures::default(),
+            met,
         };
         let registered = Arc::new(Notify::new());
         let first = registered.clone();
@@ -87,12 +90,17 @@ impl Node {
                 lost.notify_one();
             }
         });
-        Self { objects, name, look }
+        Self { objects, name, look, met: receiver }
     }
 
     /// The node's object as the server has it; `None` before it is registered.
     pub fn object(&self) -> Option<NodeObject> {
         self.objects.get(&Key::new("", &self.name))
+    }
+
+    /// The thresholds that are met, at each look at a node that runs out of something.
+    pub fn met(&self) -> watch::Receiver<Vec<Met>> {
+        self.met.clone()
     }
 
     /// Looks at the machine now, because something changed: images, the runtime.
@@ -123,6 +131,7 @@ struct Reporter {
     /// The status the server has, and when it was written.
     written: Option<(Value, Instant)>,
     pressures: Pressures,
+    met: watch::Sender<Vec<Met>>,
 }
 
 impl Reporter {
@@ -162,12 +171,12 @@ impl Reporter {
         }
         let readings = Readings::now(facts.memory, &config.root, image_disk);
         let met = config.thresholds.met(&readings);
-        Observed {
-            problems,
-            pressures: self.pressures.observe(&met, Instant::now()),
-            runtime: version.ok(),
-            images,
+        let pressures = self.pressures.observe(&met, Instant::now());
+        // Nobody is woken on a node that has enough of everything.
+        if !met.is_empty() || !self.met.borrow().is_empty() {
+            self.met.send_replace(met);
         }
+        Observed { problems, pressures, runtime: version.ok(), images }
     }
 
     async fn report(&mut self, observed: &Observed) -> Result<(), Error> {

@@ -42,6 +42,8 @@ pub struct Update {
     pub pod: Arc<Pod>,
     /// Whether the API has it no more.
     pub gone: bool,
+    /// Why the node has no room for it any more.
+    pub evicted: Option<String>,
 }
 
 /// What a piece of work the task has going brings.
@@ -152,7 +154,8 @@ impl PodTask {
         }
         self.admit();
         self.check_deadline();
-        if let Ending::Failed(..) = self.ending {
+        self.check_eviction();
+        if let Ending::Failed(..) | Ending::Evicted(_) = self.ending {
             self.stop_all(self.grace()).await;
             self.observe().await?;
             self.send_status().await?;
@@ -289,6 +292,14 @@ impl PodTask {
         let message = "Pod was active on the node longer than the specified deadline";
         self.events.normal("DeadlineExceeded", message);
         self.ending = Ending::Failed("DeadlineExceeded".to_owned(), message.to_owned());
+    }
+
+    fn check_eviction(&mut self) {
+        let Some(message) = self.updates.borrow().evicted.clone() else { return };
+        if self.ending == Ending::No {
+            self.events.warning("Evicted", &*message);
+            self.ending = Ending::Evicted(message);
+        }
     }
 
     /// How long the pod may still run, if that is limited.
@@ -441,6 +452,10 @@ impl PodTask {
 
     /// How long the pod's containers get to end.
     fn grace(&self) -> Duration {
+        // What the node runs out of is needed now.
+        if let Ending::Evicted(_) = self.ending {
+            return Duration::from_secs(1);
+        }
         let wanted = self.pod.metadata.deletion_grace_period_seconds;
         let seconds = wanted.or(self.spec.termination_grace_period_seconds).unwrap_or(30);
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1))

@@ -46,8 +46,10 @@ pub enum Ending {
     /// It is not ended.
     #[default]
     No,
-    /// The node ends it, for this reason and with this message (`Evicted`, `DeadlineExceeded`, `NodeShutdown`).
+    /// The node ends it, for this reason and with this message (`OutOfcpu`, `DeadlineExceeded`).
     Failed(String, String),
+    /// The node runs out of something, as the message says.
+    Evicted(String),
     /// Everything of it has ended.
     Over,
 }
@@ -67,6 +69,7 @@ pub fn build(view: &View<'_>, node: &Node<'_>) -> PodStatus {
     let conditions = conditions::build(view, node, phase, &main);
     let (reason, message) = match &node.ending {
         Ending::Failed(reason, message) => (Some(reason.clone()), Some(message.clone())),
+        Ending::Evicted(message) => (Some("Evicted".to_owned()), Some(message.clone())),
         Ending::No | Ending::Over => (old.reason, old.message),
     };
     PodStatus {
@@ -97,7 +100,7 @@ pub fn phase(view: &View<'_>, node: &Node<'_>, old: Option<&str>) -> &'static st
     }
     let quiet = !view.runs.iter().any(|run| run.state.is_running());
     match (&node.ending, outcome(view)) {
-        (Ending::Failed(..), _) => return "Failed",
+        (Ending::Failed(..) | Ending::Evicted(_), _) => return "Failed",
         (Ending::Over, _) => return over(view),
         // Sidecars are still to be stopped before the phase is final.
         (Ending::No, Some(End::Succeeded)) if quiet => return "Succeeded",

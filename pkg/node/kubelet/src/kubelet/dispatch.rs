@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::adopt;
 use crate::context::Context;
+use crate::evict::Eviction;
 use crate::pod_task::{PodTask, Update};
 use crate::record::Records;
 use crate::static_pods::{self, Change};
@@ -49,7 +50,7 @@ impl Dispatcher {
         Self { context, records, scope, entries: BTreeMap::new() }
     }
 
-    pub(super) async fn run(mut self, pods: Informer<Pod>) {
+    pub(super) async fn run(mut self, pods: Informer<Pod>, mut evictions: mpsc::Receiver<Eviction>) {
         let mut events = self.context.runtime.events();
         let mut statics = self.follow_static_pods();
         let inbox = Arc::new(Inbox::default());
@@ -72,6 +73,7 @@ impl Dispatcher {
                 }
                 () = inbox.filled.notified() => self.take(&inbox),
                 Some(change) = statics.recv() => self.take_static(change),
+                Some(eviction) = evictions.recv() => self.evict(eviction),
                 event = events.next() => match event {
                     Some(Event::Container { pod_uid, .. }) => self.wake(&pod_uid),
                     Some(Event::Resync) => self.entries.values().for_each(|entry| entry.wake.notify_one()),
@@ -106,8 +108,7 @@ impl Dispatcher {
             Change::Run(pod) => self.update(pod.metadata.uid.clone().unwrap_or_default(), Arc::from(pod)),
             Change::End(uid) => {
                 let Some(entry) = self.entries.remove(&uid) else { return };
-                let pod = entry.updates.borrow().pod.clone();
-                entry.updates.send_replace(Update { pod: pod.clone(), gone: true });
+                entry.updates.send_modify(|update| update.gone = true);
                 self.context.mirrors.end(&uid);
             }
         }
@@ -150,7 +151,7 @@ impl Dispatcher {
             if let Some(old) = old.filter(|_| replaced)
                 && let Some(entry) = self.entries.remove(&uid(&old))
             {
-                entry.updates.send_replace(Update { pod: Arc::new(old), gone: true });
+                entry.updates.send_modify(|update| (update.pod, update.gone) = (Arc::new(old), true));
             }
             if let Some(pod) = new {
                 self.update(uid(&pod), Arc::new(pod));
@@ -175,17 +176,22 @@ impl Dispatcher {
     }
 
     fn update(&mut self, uid: String, pod: Arc<Pod>) {
-        let update = Update { pod, gone: false };
         if let Some(entry) = self.entries.get(&uid) {
-            entry.updates.send_replace(update);
+            entry.updates.send_modify(|update| update.pod = pod);
             return;
         }
-        let (updates, receiver) = watch::channel(update);
+        let (updates, receiver) = watch::channel(Update { pod, gone: false, evicted: None });
         let wake = Arc::new(Notify::new());
         let task =
             PodTask::new(self.context.clone(), self.records.clone(), &self.scope, receiver, wake.clone());
         self.scope.spawn("pod", task.run());
         self.entries.insert(uid, Entry { updates, wake });
+    }
+
+    fn evict(&self, Eviction { uid, message }: Eviction) {
+        if let Some(entry) = self.entries.get(&uid) {
+            entry.updates.send_modify(|update| update.evicted = Some(message));
+        }
     }
 
     fn wake(&self, uid: &str) {

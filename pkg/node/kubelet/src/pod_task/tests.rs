@@ -132,7 +132,7 @@ impl Bench {
         let scope = Scope::root();
         let network = Arc::new(FakeNetwork::default());
         let context = context(&scope, folder.path(), client, runtime.clone(), network.clone());
-        let (updates, receiver) = watch::channel(Update { pod: Arc::new(pod), gone: false });
+        let (updates, receiver) = watch::channel(Update { pod: Arc::new(pod), gone: false, evicted: None });
         let wake = Arc::new(Notify::new());
         let task = PodTask::new(context, Records::default(), &scope, receiver, wake.clone());
         let mut events = edgek_node_runtime::Runtime::events(&*runtime);
@@ -177,7 +177,7 @@ impl Bench {
             bump(pod);
             serde_json::from_value(pod.clone()).unwrap()
         };
-        self.updates.send_replace(Update { pod: Arc::new(pod), gone: false });
+        self.updates.send_replace(Update { pod: Arc::new(pod), gone: false, evicted: None });
         while self.server.pod.lock().is_some() {
             self.server.changed.notified().await;
         }
@@ -373,4 +373,25 @@ async fn a_container_whose_hook_fails_is_killed_for_it() {
     let events = bench.server.events.lock().clone();
     let after = events.iter().skip_while(|reason| *reason != "FailedPostStartHook").take(3);
     assert_eq!(after.collect::<Vec<_>>(), ["FailedPostStartHook", "Killing", "FailedPreStopHook"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_pod_fails_at_once_and_says_why() {
+    let spec = json!({"containers": [{"name": "a", "image": "busybox"}]});
+    let bench = Bench::start(&spec);
+    bench.until("ready", is_ready).await;
+    bench.runtime.ignore_term();
+    let begun = Instant::now();
+    bench.updates.send_modify(|update| update.evicted = Some("low on memory".to_owned()));
+    bench.until_phase("Failed").await;
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    let pod = bench.server.pod.lock().clone().unwrap();
+    assert_eq!(
+        (&pod["status"]["reason"], &pod["status"]["message"]),
+        (&json!("Evicted"), &json!("low on memory"))
+    );
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let target = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&target["status"], &target["reason"]), (&json!("True"), &json!("TerminationByKubelet")));
+    assert!(bench.server.events.lock().contains(&"Evicted".to_owned()));
 }

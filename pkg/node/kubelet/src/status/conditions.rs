@@ -6,10 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Ending, Node, Sandbox, whole_seconds};
 use crate::view::{View, is_sidecar};
 
-/// The kubelet's own conditions; those of others are kept as they are.
-const OWN: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-
 /// A condition before its times are known.
 struct Fact {
     kind: &'static str,
@@ -44,8 +40,19 @@ pub(super) fn build(
         containers_ready,
         Fact::yes("PodScheduled"),
     ];
-    let mut conditions: Vec<_> = facts.into_iter().map(|fact| stamp(view, old, fact)).collect();
-    conditions.extend(old.iter().filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned());
+    let evicted = match &node.ending {
+        Ending::Evicted(message) => Some(Fact {
+            reason: Some("TerminationByKubelet"),
+            message: Some(message.clone()),
+            ..Fact::yes("DisruptionTarget")
+        }),
+        _ => None,
+    };
+    let facts = facts.into_iter().chain(evicted);
+    let mut conditions: Vec<_> = facts.map(|fact| stamp(view, old, fact)).collect();
+    let is_other = |other: &&PodCondition| conditions.iter().all(|own| own.type_ != other.type_);
+    let others: Vec<_> = old.iter().filter(is_other).cloned().collect();
+    conditions.extend(others);
     conditions
 }
 
@@ -91,7 +98,7 @@ fn containers_ready(view: &View<'_>, node: &Node<'_>, phase: &str, main: &[Conta
         "Failed" => return Fact::no(KIND, "PodFailed", None),
         _ => {}
     }
-    if matches!(node.ending, Ending::Failed(..) | Ending::Over) {
+    if matches!(node.ending, Ending::Failed(..) | Ending::Evicted(_) | Ending::Over) {
         return Fact::no(KIND, "PodFailed", None);
     }
     let sidecars = view.init_containers().iter().filter(|c| is_sidecar(c)).filter(|c| {
