@@ -1,16 +1,11 @@
 //! What a user sees on one node.
 
-use edgek_tests::{BUSYBOX, Host};
-
-fn started() -> Host {
-    let mut host = Host::new();
-    host.start();
-    host
-}
+use edgek_tests::{AGNHOST, Host, Namespace};
 
 #[test]
 fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
-    let host = started();
+    let mut host = Host::new();
+    host.start();
     let nodes = host.kubectl(&["get", "nodes", "-o", "wide"]);
     for text in ["NAME", "node", "Ready", "control-plane", "v1.37.0", "192.0.2.10", "containerd://2."] {
         assert!(nodes.contains(text), "{text} in\n{nodes}");
@@ -28,38 +23,29 @@ fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
 
 #[test]
 fn a_manifest_applied_twice_is_unchanged() {
-    let host = started();
+    let namespace = Namespace::new();
     let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  replicas: 0\n  selector: {matchLabels: {app: d}}\n  template:\n    metadata: {labels: {app: d}}\n    spec: {containers: [{name: c, image: busybox}]}\n";
-    let first = host.kubectl_with_input(&["apply", "-f", "-"], manifest);
+    let first = namespace.apply(manifest);
     assert_eq!(first, "configmap/a created\ndeployment.apps/d created\n");
-    let second = host.kubectl_with_input(&["apply", "-f", "-"], manifest);
+    let second = namespace.apply(manifest);
     assert_eq!(second, "configmap/a unchanged\ndeployment.apps/d unchanged\n");
 }
 
 #[test]
 fn a_namespace_is_emptied_before_it_goes() {
-    let host = started();
-    host.kubectl(&["create", "namespace", "team"]);
-    host.kubectl(&["-n", "team", "create", "configmap", "a"]);
-    host.kubectl(&[
-        "-n",
-        "team",
-        "create",
-        "deployment",
-        "d",
-        &format!("--image={BUSYBOX}"),
-        "--",
-        "sleep",
-        "1000",
-    ]);
-    host.kubectl(&["-n", "team", "rollout", "status", "deployment/d", "--timeout=60s"]);
-    host.kubectl(&["delete", "namespace", "team", "--timeout=60s"]);
-    assert!(host.try_kubectl(&["get", "namespace", "team"]).is_err_and(|e| e.contains("NotFound")));
+    let namespace = Namespace::new();
+    namespace.kubectl(&["create", "configmap", "a"]);
+    namespace.kubectl(&["create", "deployment", "d", &format!("--image={AGNHOST}")]);
+    namespace.kubectl(&["rollout", "status", "deployment/d", "--timeout=60s"]);
+    namespace.host.kubectl(&["delete", "namespace", namespace.name(), "--timeout=60s"]);
+    assert!(namespace.try_kubectl(&["get", "pods", "-o", "name"]).is_ok_and(|pods| pods.is_empty()));
+    let gone = namespace.host.try_kubectl(&["get", "namespace", namespace.name()]);
+    assert!(gone.is_err_and(|e| e.contains("NotFound")));
 }
 
 #[test]
 fn nonsense_on_the_port_does_no_harm() {
-    let host = started();
+    let host = Namespace::new().host;
     let talk = host
         .command("sh")
         .args(["-c", "head -c 4096 /dev/urandom | timeout 5 busybox nc 127.0.0.1 6443 >/dev/null; true"])
