@@ -22,12 +22,17 @@ const SHELL: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
 fn used() -> Host {
     let mut host = Host::new();
     host.serve(&["--disable=node"]);
+    complete(&host);
+    assert_eq!(host.stop_server(), Some(0));
+    host
+}
+
+/// Waits until the start of the control plane is over.
+fn complete(host: &Host) {
     // The last object that every cluster has.
     host.eventually("the control plane is complete", || {
         host.try_kubectl(&["get", "service", "kubernetes"]).is_ok()
     });
-    assert_eq!(host.stop_server(), Some(0));
-    host
 }
 
 /// The start of the control plane alone, which must fail with `code` and these words.
@@ -335,6 +340,7 @@ fn a_bundle_that_was_unpacked_in_part_is_healed() {
 fn sigterm_waits_for_requests_and_a_second_one_does_not() {
     let mut host = Host::new();
     let (_, connection) = host.serve(&["--disable=node"]);
+    complete(&host);
     let unfinished = connection.begin(Method::POST, CONFIG_MAPS).expect("a request");
     host.signal("TERM");
     host.eventually("the server drains", || host.logged().contains("stopping; pods go on running"));

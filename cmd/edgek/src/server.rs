@@ -72,7 +72,11 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     }
     let started = tokio::select! {
         started = start(&config, &stages) => started,
-        () = signals.next() => return Ok(()),
+        () = signals.next() => {
+            info!("stopping before the start was complete; pods go on running");
+            stop_stages(&stages).await;
+            return Ok(());
+        }
     };
     let control_plane = started?;
     let outcome = tokio::select! {
@@ -132,6 +136,13 @@ fn start_controllers(config: &ServerConfig, control_plane: &ControlPlane, scope:
 }
 
 async fn stop(stages: &Stages, control_plane: &ControlPlane) {
+    stop_stages(stages).await;
+    if let Err(error) = control_plane.close().await {
+        error!(error = format!("{error:#}"), "closing");
+    }
+}
+
+async fn stop_stages(stages: &Stages) {
     for (name, scope) in [
         ("node", &stages.node),
         ("controllers", &stages.controllers),
@@ -141,9 +152,6 @@ async fn stop(stages: &Stages, control_plane: &ControlPlane) {
         if let Err(error) = scope.close(GRACE).await {
             warn!(%error, stage = name, "a stage did not end in time");
         }
-    }
-    if let Err(error) = control_plane.close().await {
-        error!(error = format!("{error:#}"), "closing");
     }
 }
 
