@@ -231,6 +231,61 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edgek_base_lifecycle::Scope;
+    use edgek_node_runtime::ContainerId;
+    use edgek_node_runtime::fake::FakeRuntime;
+    use k8s_openapi::api::core::v1::Container;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// Answers each request by its path, then closes the connection.
+    async fn serve(listener: tokio::net::TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let head = match request.split(' ').nth(1).unwrap() {
+                "/good" => "200 OK\r\n",
+                "/here" => "302 Found\r\nLocation: /good\r\n",
+                "/there" => "302 Found\r\nLocation: http://192.0.2.77/\r\n",
+                "/round" => "302 Found\r\nLocation: /round\r\n",
+                _ => "500 Internal Server Error\r\n",
+            };
+            let answer = format!("HTTP/1.1 {head}Content-Length: 3\r\n\r\nhi!");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn redirects_are_followed_on_the_same_host_only() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let scope = Scope::root();
+        scope.spawn("server", serve(listener));
+        let runtime = FakeRuntime::with_images(&[]);
+        let (id, container) = (ContainerId::from("c".to_owned()), Container::default());
+        let target = Target {
+            runtime: &*runtime,
+            id: &id,
+            container: &container,
+            ip: [127, 0, 0, 1].into(),
+            timeout: Duration::from_secs(5),
+        };
+        let check = async |path: &str, expected: Result<Outcome, String>| {
+            let port = IntOrString::Int(port.into());
+            let action = HTTPGetAction { path: Some(path.to_owned()), port, ..HTTPGetAction::default() };
+            assert_eq!(get(&action, &target).await, expected, "{path}");
+        };
+        check("/good", Ok(Outcome::Success)).await;
+        check("/here", Ok(Outcome::Success)).await;
+        let odd = "Probe terminated redirects, Response body: hi!";
+        check("/there", Ok(Outcome::Warning(odd.to_owned()))).await;
+        check("/bad", Err("HTTP probe failed with statuscode: 500".to_owned())).await;
+        let round = format!("Get \"http://127.0.0.1:{port}/round\": stopped after 10 redirects");
+        check("/round", Err(round)).await;
+        scope.close(Duration::from_secs(1)).await.unwrap();
+    }
 
     #[test]
     fn a_redirect_leads_from_where_it_was_read() {

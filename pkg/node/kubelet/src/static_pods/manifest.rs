@@ -33,7 +33,8 @@ pub enum Error {
 /// See [`Error`].
 pub fn parse(text: &[u8], path: &Path, node: &str) -> Result<Pod, Error> {
     let schema = Schema::builtin();
-    let pods = Catalog::builtin().find("", "v1", "pods").expect("pods are built in");
+    let pods = Catalog::builtin().find("", "v1", "pods");
+    let pods = pods.ok_or_else(|| Error::Invalid("this build knows no pods".to_owned()))?;
     let decoded = yaml::decode(text, schema, pods.type_id, Unknown::Ignore);
     let mut pod = decoded.map_err(|error| Error::Invalid(error.to_string()))?.value;
     if pod["kind"] != "Pod" {
