@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build, embed, images, process, tidy, workspace};
+use crate::{build, embed, images, machine, process, tidy, workspace};
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 10;
@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "test", run: test },
     Step { name: "images", run: images::run },
+    Step { name: "machine", run: machine::run },
     Step { name: "build", run: || build::run(build::Profile::Quick).map(|_| ()) },
     Step { name: "system", run: system },
     Step { name: "fuzz", run: fuzz },

@@ -13,6 +13,7 @@ mod digest;
 mod embed;
 mod gen_schema;
 mod images;
+mod machine;
 mod process;
 mod tidy;
 mod workspace;
@@ -45,6 +46,8 @@ enum Command {
     GenSchema(gen_schema::Args),
     /// Makes the container images that tests run.
     Images,
+    /// Makes the machine that tests boot.
+    Machine,
     /// Serves the images of `images` as a registry.
     Registry(images::ServeArgs),
     /// Checks the rules of the tree that neither compiler nor clippy can see.
@@ -71,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Embed => embed::run(),
         Command::GenSchema(args) => gen_schema::run(&args),
         Command::Images => images::run(),
+        Command::Machine => machine::run(),
         Command::Registry(args) => images::serve(&args),
         Command::Tidy => tidy::run(),
     }
