@@ -222,7 +222,13 @@ impl Host {
         let mut server = self.command(edgek());
         server.args(["run", "server"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         let mut server = server.stderr(Stdio::piped()).spawn().expect("starting edgek");
-        self.eventually("edgek gives up", || server.try_wait().expect("edgek").is_some());
+        let deadline = now() + PATIENCE;
+        while server.try_wait().expect("edgek").is_none() {
+            if now() > deadline {
+                server.kill().expect("killing edgek");
+            }
+            pause(Duration::from_millis(10));
+        }
         let output = server.wait_with_output().expect("edgek");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }

@@ -98,6 +98,12 @@ impl Drop for Mount {
     }
 }
 
+/// A host whose data directory is a disk of its own; the host ends before its disk does.
+fn host_with_disk(size: &str) -> (Mount, Host) {
+    let host = Host::new();
+    (Mount::new(host.data_dir(), size), host)
+}
+
 #[test]
 fn a_data_directory_in_use_names_the_process_that_uses_it() {
     let mut host = Host::new();
@@ -231,8 +237,7 @@ fn damaged_keys_and_certificates_are_named() {
 
 #[test]
 fn a_read_only_data_directory_is_named() {
-    let mut host = Host::new();
-    let mount = Mount::new(host.data_dir(), "64m");
+    let (mount, mut host) = host_with_disk("64m");
     mount.run(&["-o", "remount,ro"]);
     refused(
         &host,
@@ -252,8 +257,7 @@ fn a_read_only_data_directory_is_named() {
 
 #[test]
 fn a_full_disk_at_the_start_is_named() {
-    let mut host = Host::new();
-    let mount = Mount::new(host.data_dir(), "4m");
+    let (mount, mut host) = host_with_disk("4m");
     let filler = mount.fill();
     refused(&host, ENVIRONMENT, &["no space left to write", "/data/server/db", "free some"]);
     fs::remove_file(filler).expect("the filler");
@@ -265,8 +269,7 @@ fn a_full_disk_at_the_start_is_named() {
 
 #[test]
 fn a_disk_that_fills_up_refuses_writes_until_there_is_space_and_pods_run_on() {
-    let mut host = Host::new();
-    let mount = Mount::new(host.data_dir(), "600m");
+    let (mount, mut host) = host_with_disk("600m");
     host.link_images();
     host.start();
     let manifest = format!(
