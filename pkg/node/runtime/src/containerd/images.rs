@@ -27,6 +27,9 @@ pub(super) const SNAPSHOTTER: &str = "overlayfs";
 /// Marks images that came in archives: garbage collection spares them, since no registry may have them.
 const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
+/// What containerd calls an image that has no name in its archive, before `@` and the digest.
+const UNNAMED: &str = "import";
+
 /// The images of a node.
 pub(super) struct Images {
     scope: Scope,
@@ -126,9 +129,8 @@ impl Images {
         let problem = |problem: String| Error::Import { archive: text(archive), problem };
         let stream = transfer::send_file(&self.scope, &self.client, archive).await?;
         let source = any(&ImageImportStream { stream: stream.id.clone(), ..ImageImportStream::default() });
-        // Images without a name in the archive are named by their digest.
         let unnamed = ImageReference {
-            name: "import".to_owned(),
+            name: UNNAMED.to_owned(),
             is_prefix: true,
             allow_overwrite: true,
             add_digest: true,
@@ -224,6 +226,10 @@ fn empty(manifest: &Manifest) -> Image {
 
 fn add_name(image: &mut Image, record: &ImageRecord) {
     image.pinned |= record.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1);
+    // Known by its id only.
+    if record.name.split_once('@').is_some_and(|(name, _)| name == UNNAMED) {
+        return;
+    }
     let Ok(name) = Reference::parse(&record.name) else { return };
     if let ImageVersion::Tag(_) = name.version {
         image.tags.push(name.to_string());
