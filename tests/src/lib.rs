@@ -348,6 +348,10 @@ impl Drop for Host {
         if !std::thread::panicking() {
             check(&uninstalled.expect("edgek uninstall"), "edgek uninstall");
             check(&removed.expect("ip netns del"), "ip netns del");
+            for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+                let left = hierarchy.path().join(&self.namespace);
+                assert!(!left.exists(), "edgek uninstall left {}", left.display());
+            }
         }
     }
 }

@@ -144,6 +144,10 @@ fn remove_cgroups(root: &Path, pods: &Path) {
     roots.extend(hierarchies.map(|entry| entry.path().join(pods)));
     for folder in roots {
         remove_cgroup(&folder);
+        // Made for the pods, unless it is the root; others may be in it.
+        if pods.parent().is_some_and(|above| !above.as_os_str().is_empty()) {
+            let _ = folder.parent().map(fs::remove_dir);
+        }
     }
 }
 
