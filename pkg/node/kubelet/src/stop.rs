@@ -30,8 +30,15 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends a running container; the text is for an event. Returns once it has ended or cannot be reached.
-    pub async fn stop(&self, run: &Run, container: Option<&Container>, why: &str) {
+    /// Ends a running container; the text is for an event. Its hook runs at once, the signal waits for its `turn`.
+    /// Returns once it has ended or cannot be reached.
+    pub async fn stop(
+        &self,
+        run: &Run,
+        container: Option<&Container>,
+        why: &str,
+        turn: impl Future<Output = ()>,
+    ) {
         let runtime = &self.context.runtime;
         let mut events = runtime.events();
         if !self.is_running(run).await {
@@ -40,12 +47,16 @@ impl Stopper {
         self.events.container_normal(&run.name, "Killing", why);
         let ended = async { while self.is_running(run).await && events.next().await.is_some() {} };
         let end = async {
-            if let Some(container) = container {
-                // A hook that hangs is left to itself at the deadline.
-                tokio::select! {
-                    () = self.pre_stop(run, container) => {}
-                    () = self.reached() => {}
+            let hook = async {
+                if let Some(container) = container {
+                    self.pre_stop(run, container).await;
                 }
+                turn.await;
+            };
+            // A hook that hangs is left to itself at the deadline.
+            tokio::select! {
+                () = hook => {}
+                () = self.reached() => {}
             }
             let signal = container.and_then(stop_signal).unwrap_or(run.stop_signal);
             self.send(run, signal).await;

@@ -1,5 +1,6 @@
 //! The end of a pod: containers, sandbox, files, and at last the object.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -47,7 +48,8 @@ impl PodTask {
         Ok(())
     }
 
-    /// Ends all containers: the main ones together, then sidecars from the last to the first. A deletion that is asked
+    /// Ends all containers: the main ones together, then sidecars from the last to the first; hooks run all at once. A
+    /// deletion that is asked
     /// for again with a shorter grace period shortens it.
     pub(super) async fn stop_all(&mut self, grace: Duration) {
         self.scope.cancel();
@@ -74,24 +76,38 @@ impl PodTask {
             .filter(|container| is_sidecar(container))
             .map(|container| container.name.as_str())
             .collect();
-        let stop = |name: &str| {
+        // The steps that are done: the main containers, then one sidecar after the other. A sidecar may end before its turn.
+        let (step, steps) = watch::channel(BTreeSet::new());
+        let stop = |name: &str, turn: usize| {
             let runs: Vec<_> =
                 self.runs.iter().filter(|run| run.name == name && run.state.is_running()).cloned().collect();
             let (stopper, container) = (stopper.clone(), container_of(&self.spec, name).cloned());
             let message = format!("Stopping container {name}");
+            let steps = steps.clone();
             async move {
                 for run in runs {
-                    stopper.stop(&run, container.as_ref(), &message).await;
+                    let mut steps = steps.clone();
+                    // The steps are counted as long as anything is stopped.
+                    let turn = async move {
+                        drop(steps.wait_for(|done| (0..turn).all(|before| done.contains(&before))).await)
+                    };
+                    stopper.stop(&run, container.as_ref(), &message, turn).await;
                 }
             }
         };
-        let names: std::collections::BTreeSet<&str> = self.runs.iter().map(|run| run.name.as_str()).collect();
-        let all = async {
-            join_all(names.iter().filter(|name| !sidecars.contains(name)).map(|name| stop(name))).await;
-            for name in sidecars.iter().rev() {
-                stop(name).await;
-            }
+        let names: BTreeSet<&str> = self.runs.iter().map(|run| run.name.as_str()).collect();
+        let main = async {
+            join_all(names.iter().filter(|name| !sidecars.contains(name)).map(|name| stop(name, 0))).await;
+            step.send_if_modified(|done| done.insert(0_usize));
         };
+        let beside = sidecars.iter().rev().zip(1..).map(|(name, turn)| {
+            let (stopped, step) = (stop(name, turn), &step);
+            async move {
+                stopped.await;
+                step.send_if_modified(|done| done.insert(turn));
+            }
+        });
+        let all = async { drop(tokio::join!(main, join_all(beside))) };
         let mut updates = self.updates.clone();
         let shorten = async {
             while updates.changed().await.is_ok() {

@@ -395,3 +395,21 @@ async fn an_evicted_pod_fails_at_once_and_says_why() {
     assert_eq!((&target["status"], &target["reason"]), (&json!("True"), &json!("TerminationByKubelet")));
     assert!(bench.server.events.lock().contains(&"Evicted".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn hooks_of_sidecars_run_at_once_and_they_end_after_the_main_containers() {
+    let wait = |seconds: u32| json!({"preStop": {"sleep": {"seconds": seconds}}});
+    let spec = json!({
+        "initContainers": [
+            {"name": "s1", "image": "busybox", "restartPolicy": "Always", "lifecycle": wait(6)},
+            {"name": "s2", "image": "busybox", "restartPolicy": "Always"},
+        ],
+        "containers": [{"name": "a", "image": "busybox", "lifecycle": wait(5)}],
+    });
+    let bench = Bench::start(&spec);
+    bench.until("ready", is_ready).await;
+    let (ids, begun) = (["a", "s2", "s1"].map(|name| bench.id(name)), Instant::now());
+    bench.delete(30).await;
+    assert_eq!(bench.runtime.signals(), ids.map(|id| (id, Signal::TERM)));
+    assert_eq!(begun.elapsed().as_secs(), 6, "the hooks ran beside each other");
+}

@@ -109,7 +109,7 @@ impl PodTask {
         };
         let stopper = self.stopper(watch::channel(Instant::now() + grace).1);
         self.work(async move {
-            stopper.stop(&run, container.as_ref(), &message).await;
+            stopper.stop(&run, container.as_ref(), &message, std::future::ready(())).await;
             (run.name, Done::Stopped)
         });
     }
