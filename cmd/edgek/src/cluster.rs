@@ -7,7 +7,9 @@ use edgek_api::selector::field;
 use edgek_apiserver_authn::{Object, Objects};
 use edgek_apiserver_authz::{Kind, NodeObjects, Rbac, Referenced};
 use edgek_base_lifecycle::Scope;
-use edgek_store_watch::{Collection, EventKind, Filter, ListOptions, Start, Store, WatchEvent, WatchOptions};
+use edgek_store_watch::{
+    Collection, EventKind, Filter, ListOptions, Revision, Start, Store, WatchEvent, WatchOptions,
+};
 use futures::StreamExt as _;
 use serde_json::Value;
 use tracing::warn;
@@ -118,47 +120,65 @@ fn names(value: &Value, members: &[&str], fields: &[&str], name: &str) -> bool {
     }
 }
 
-/// Keeps RBAC up to date with the store: all there is at once, and each change as it is committed.
-pub(crate) fn follow_rbac(store: &Store, rbac: &Arc<Rbac>, scope: &Scope) -> anyhow::Result<()> {
+/// The kinds RBAC is made of, and where their objects are.
+fn rbac_sources(store: &Store) -> impl Iterator<Item = (Kind, Collection)> {
     let kinds = [
         (Kind::ClusterRole, "clusterroles"),
         (Kind::ClusterRoleBinding, "clusterrolebindings"),
         (Kind::Role, "roles"),
         (Kind::RoleBinding, "rolebindings"),
     ];
-    for (kind, plural) in kinds {
-        let Some(collection) = collection(store, "rbac.authorization.k8s.io", plural) else { continue };
-        let list = collection.list(&ListOptions::default())?;
-        for object in &list.items {
-            let meta = object.meta();
-            apply(rbac, kind, &meta.namespace, &meta.name, Some(object.bytes()));
-        }
+    kinds
+        .into_iter()
+        .filter_map(|(kind, plural)| Some((kind, collection(store, "rbac.authorization.k8s.io", plural)?)))
+}
+
+/// Makes RBAC what the store holds now.
+pub(crate) fn load_rbac(store: &Store, rbac: &Rbac) -> anyhow::Result<()> {
+    for (kind, collection) in rbac_sources(store) {
+        load(rbac, kind, &collection)?;
+    }
+    Ok(())
+}
+
+/// Keeps RBAC up to date with the store: all there is at once, and each change as it is committed.
+pub(crate) fn follow_rbac(store: &Store, rbac: &Arc<Rbac>, scope: &Scope) -> anyhow::Result<()> {
+    for (kind, collection) in rbac_sources(store) {
+        let mut revision = load(rbac, kind, &collection)?;
         let rbac = rbac.clone();
         scope.spawn("rbac", async move {
-            let mut start = Start::After(list.revision);
             loop {
-                let options = WatchOptions { start, ..WatchOptions::default() };
+                let options = WatchOptions { start: Start::After(revision), ..WatchOptions::default() };
                 let Ok(mut watch) = collection.watch(options) else { return };
                 while let Some(event) = watch.next().await {
                     apply_event(&rbac, kind, &event);
                 }
-                // Closed for being slow: everything again, which changes nothing that is right already.
-                start = Start::Objects;
+                // Closed for being slow: what was deleted meanwhile must grant nothing any more.
+                let Ok(now) = load(&rbac, kind, &collection) else { return };
+                revision = now;
             }
         });
     }
     Ok(())
 }
 
+fn load(rbac: &Rbac, kind: Kind, collection: &Collection) -> anyhow::Result<Revision> {
+    let list = collection.list(&ListOptions::default())?;
+    let objects = list.items.iter().map(|object| {
+        let meta = object.meta();
+        (&*meta.namespace, &*meta.name, &**object.bytes())
+    });
+    for (name, error) in rbac.replace(kind, objects) {
+        warn!(%error, ?kind, name, "unreadable RBAC object grants nothing");
+    }
+    Ok(list.revision)
+}
+
 fn apply_event(rbac: &Rbac, kind: Kind, event: &WatchEvent) {
     let object = event.object();
     let meta = object.meta();
-    let bytes = (event.kind != EventKind::Deleted).then(|| object.bytes());
-    apply(rbac, kind, &meta.namespace, &meta.name, bytes.map(|bytes| &**bytes));
-}
-
-fn apply(rbac: &Rbac, kind: Kind, namespace: &str, name: &str, object: Option<&[u8]>) {
-    if let Err(error) = rbac.apply(kind, namespace, name, object) {
-        warn!(%error, ?kind, namespace, name, "unreadable RBAC object grants nothing");
+    let bytes = (event.kind != EventKind::Deleted).then(|| &**object.bytes());
+    if let Err(error) = rbac.apply(kind, &meta.namespace, &meta.name, bytes) {
+        warn!(%error, ?kind, name = %meta.name, "unreadable RBAC object grants nothing");
     }
 }

@@ -17,7 +17,7 @@ use edgek_store_log::SqliteLog;
 use edgek_store_watch::{Store, Window};
 use tokio::net::TcpListener;
 
-use crate::cluster::{Cluster, follow_rbac};
+use crate::cluster::{Cluster, follow_rbac, load_rbac};
 use crate::exit::{Code, Failure};
 
 /// A running control plane.
@@ -25,6 +25,7 @@ pub(crate) struct ControlPlane {
     pub(crate) server: Server,
     pub(crate) pki: Arc<Pki>,
     store: Arc<Store>,
+    rbac: Arc<Rbac>,
 }
 
 impl ControlPlane {
@@ -52,12 +53,14 @@ impl ControlPlane {
             )
         });
         let store = Arc::new(store.map_err(environment)?);
-        let server = build(config, &store, &pki, dial, scope)?;
+        let rbac = Arc::new(Rbac::default());
+        follow_rbac(&store, &rbac, scope)?;
+        let server = build(config, &store, &rbac, &pki, dial, scope)?;
         let tls = tls(config, node, &pki, scope)?;
         let (serving, owner) = (server.clone(), scope.clone());
         scope.spawn_draining("api server", async move { serving.serve(listener, Some(tls), owner).await });
         keep_kubeconfig(config, &pki, scope)?;
-        Ok(Self { server, pki, store })
+        Ok(Self { server, pki, store, rbac })
     }
 
     /// A client inside the process that acts as `user` in `groups`.
@@ -69,6 +72,11 @@ impl ControlPlane {
     /// A client for the server's own chores.
     pub(crate) fn own_client(&self) -> Client {
         self.client("system:apiserver", &[PRIVILEGED_GROUP])
+    }
+
+    /// Makes authorization know every role that is stored now, without waiting for the watches behind it.
+    pub(crate) fn refresh_rbac(&self) -> Result<()> {
+        load_rbac(&self.store, &self.rbac)
     }
 
     /// Writes what is only in memory to disk and closes the store.
@@ -100,6 +108,7 @@ async fn bind(config: &ServerConfig) -> Result<TcpListener, Failure> {
 fn build(
     config: &ServerConfig,
     store: &Arc<Store>,
+    rbac: &Arc<Rbac>,
     pki: &Pki,
     dial: Arc<dyn Dial>,
     scope: &Scope,
@@ -108,9 +117,7 @@ fn build(
     let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
     let tokens = Arc::new(Tokens::new(&pki.service_account_key, &issuer, cluster.clone())?);
     let certificates = Arc::new(ClientCertificates::new(pki.client_ca.pem())?);
-    let rbac = Arc::new(Rbac::default());
-    follow_rbac(store, &rbac, scope)?;
-    let authorizer = Chain(vec![Arc::new(NodeAuthorizer::new(cluster)), rbac]);
+    let authorizer = Chain(vec![Arc::new(NodeAuthorizer::new(cluster)), rbac.clone()]);
     let IpAddr::V4(network) = config.service_cidr.network else {
         anyhow::bail!("service-cidr: {} is not an IPv4 range", config.service_cidr);
     };

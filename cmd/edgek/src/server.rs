@@ -104,6 +104,8 @@ async fn start(config: &ServerConfig, stages: &Stages) -> Result<ControlPlane, F
     let ensured = bootstrap::ensure(&control_plane.own_client(), config, &control_plane.pki).await;
     // What fails here is the store's disk.
     ensured.map_err(|error| Failure::new(Code::Environment, error))?;
+    // Controllers and the node are refused nothing in their first moment.
+    control_plane.refresh_rbac()?;
     info!(address = %config.bind_address, port = config.https_listen_port, "the API is served");
     start_controllers(config, &control_plane, &stages.controllers);
     if !config.disable.contains(&Component::Node) {

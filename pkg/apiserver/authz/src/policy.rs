@@ -1,6 +1,7 @@
 //! `Rbac`: roles and bindings in memory, indexed by subject, and the decision over them.
 //!
-//! The owner feeds it every change of the four kinds ([`Rbac::apply`]); a decision reads under one short lock.
+//! The owner feeds it all objects of the four kinds ([`Rbac::replace`]) and every change ([`Rbac::apply`]); a decision
+//! reads under one short lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -66,24 +67,27 @@ impl Rbac {
         name: &str,
         object: Option<&[u8]>,
     ) -> Result<(), serde_json::Error> {
-        let key = (namespace.to_owned(), name.to_owned());
+        self.policy.write().apply(kind, (namespace.to_owned(), name.to_owned()), object)
+    }
+
+    /// Makes these objects (namespace, name, JSON) the only ones of their kind. Gives back those it could not read;
+    /// they grant nothing.
+    pub fn replace<'a>(
+        &self,
+        kind: Kind,
+        objects: impl Iterator<Item = (&'a str, &'a str, &'a [u8])>,
+    ) -> Vec<(String, serde_json::Error)> {
         let mut policy = self.policy.write();
-        match kind {
-            Kind::ClusterRole | Kind::Role => {
-                policy.roles.remove(&key);
-                if let Some(object) = object {
-                    let role: Role = serde_json::from_slice(object)?;
-                    policy.roles.insert(key, role.rules);
-                }
-            }
-            Kind::ClusterRoleBinding | Kind::RoleBinding => {
-                policy.unbind(&key);
-                if let Some(object) = object {
-                    policy.bind(key, serde_json::from_slice(object)?);
-                }
-            }
+        for key in policy.keys(kind) {
+            policy.remove(kind, &key);
         }
-        Ok(())
+        let mut unreadable = Vec::new();
+        for (namespace, name, object) in objects {
+            let key = (namespace.to_owned(), name.to_owned());
+            unreadable
+                .extend(policy.apply(kind, key, Some(object)).err().map(|error| (name.to_owned(), error)));
+        }
+        unreadable
     }
 
     /// Calls `visit` with the rules of every role the user has in `namespace` and in the cluster, and a text that
@@ -121,6 +125,38 @@ impl Rbac {
 }
 
 impl Policy {
+    fn apply(&mut self, kind: Kind, key: Key, object: Option<&[u8]>) -> Result<(), serde_json::Error> {
+        self.remove(kind, &key);
+        let Some(object) = object else { return Ok(()) };
+        match kind {
+            Kind::ClusterRole | Kind::Role => {
+                let role: Role = serde_json::from_slice(object)?;
+                self.roles.insert(key, role.rules);
+            }
+            Kind::ClusterRoleBinding | Kind::RoleBinding => self.bind(key, serde_json::from_slice(object)?),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, kind: Kind, key: &Key) {
+        match kind {
+            Kind::ClusterRole | Kind::Role => drop(self.roles.remove(key)),
+            Kind::ClusterRoleBinding | Kind::RoleBinding => self.unbind(key),
+        }
+    }
+
+    /// The keys of all objects of a kind: cluster kinds have no namespace.
+    fn keys(&self, kind: Kind) -> Vec<Key> {
+        let of_cluster = matches!(kind, Kind::ClusterRole | Kind::ClusterRoleBinding);
+        let same = |key: &&Key| key.0.is_empty() == of_cluster;
+        match kind {
+            Kind::ClusterRole | Kind::Role => self.roles.keys().filter(same).cloned().collect(),
+            Kind::ClusterRoleBinding | Kind::RoleBinding => {
+                self.bindings.keys().filter(same).cloned().collect()
+            }
+        }
+    }
+
     fn bind(&mut self, key: Key, binding: Binding) {
         for subject in &binding.subjects {
             self.by_subject.entry(subject_key(subject, &key.0)).or_default().push(key.clone());
@@ -248,6 +284,18 @@ mod tests {
 
     fn allows(rbac: &Rbac, user: &User, target: &Target<'_>) -> bool {
         matches!(rbac.authorize(&Attributes { user, target }), Decision::Allow { .. })
+    }
+
+    #[test]
+    fn what_is_not_among_all_objects_of_its_kind_grants_nothing_any_more() {
+        let rbac = rbac();
+        let bot = User::new("system:serviceaccount:a:bot", Vec::<String>::new());
+        assert!(allows(&rbac, &bot, &target("create", "pods", "a")));
+        let unreadable = rbac.replace(Kind::RoleBinding, [("a", "odd", &b"3"[..])].into_iter());
+        assert_eq!(unreadable.len(), 1);
+        assert!(!allows(&rbac, &bot, &target("create", "pods", "a")));
+        // Bindings of the cluster are another kind.
+        assert!(allows(&rbac, &User::new("o", ["ops"]), &target("get", "pods", "a")));
     }
 
     #[test]
