@@ -4,7 +4,10 @@
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 pub mod api;
+mod namespace;
 mod reboot;
+mod registry;
+mod terminal;
 
 use std::fs;
 use std::io::Write as _;
@@ -13,9 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-mod namespace;
-mod registry;
-mod terminal;
+use jiff::Timestamp;
 
 pub use namespace::Namespace;
 pub use registry::Registry;
@@ -197,11 +198,23 @@ impl Host {
         self.start_with(&[]);
     }
 
-    /// Starts the server with further flags and waits until the node is Ready.
+    /// Starts the server with further flags and waits until the node is Ready. What an earlier start said does not
+    /// count: the lease must have been renewed since, which follows the first status.
     pub fn start_with(&mut self, flags: &[&str]) {
+        let started = Timestamp::now();
         self.launch(flags);
         self.eventually("the node is Ready", || {
             self.check_server();
+            let lease = self.try_kubectl(&[
+                "get",
+                "lease",
+                "--namespace=kube-node-lease",
+                "--output=jsonpath={.items[*].spec.renewTime}",
+            ]);
+            let renewed = lease.ok().and_then(|time| time.parse::<Timestamp>().ok());
+            if renewed < Some(started) {
+                return false;
+            }
             let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
             self.try_kubectl(&["get", "nodes", "-o", ready]).is_ok_and(|status| status == "True")
         });
