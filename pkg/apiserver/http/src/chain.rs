@@ -1,7 +1,6 @@
 //! The request chain: every request passes these layers in this order, whether it came over TLS or from inside the
 //! process.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use edgek_api::status::Status;
 use edgek_apiserver_authn::User;
 use edgek_apiserver_authz::authorize;
-use futures::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
 use tokio::time::Instant;
@@ -41,9 +39,7 @@ async fn answer(server: &Arc<Inner>, request: Request<Body>) -> Response<Body> {
     let info = RequestInfo::parse(request.method(), request.uri());
     let accept = Accept::of(request.headers(), request.uri());
     let head = request.method() == http::Method::HEAD;
-    // A bug in one request must not take the others down: the outermost layer turns a panic into a 500.
-    let answered = AssertUnwindSafe(pass(server, request, &info, &accept)).catch_unwind().await;
-    let answered = answered.unwrap_or_else(|_| Err(Status::internal("the request handler panicked").into()));
+    let answered = pass(server, request, &info, &accept).await;
     // Errors become bodies here, in the format the client accepts, so that no layer needs to know of formats.
     let response = answered.unwrap_or_else(|rejection| answer::rejection(&rejection, &accept));
     metrics::count(&info, response.status(), started.elapsed());
