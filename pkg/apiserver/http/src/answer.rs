@@ -111,6 +111,18 @@ pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
     response.map(|_| empty())
 }
 
+/// Adds warnings before those that are there.
+pub(crate) fn warn_first(response: Response<Body>, warnings: Vec<String>) -> Response<Body> {
+    let later: Vec<HeaderValue> = response.headers().get_all(WARNING).iter().cloned().collect();
+    let mut response = response;
+    response.headers_mut().remove(WARNING);
+    let mut response = warn(response, warnings);
+    for warning in later {
+        response.headers_mut().append(WARNING, warning);
+    }
+    response
+}
+
 /// Adds warnings, each a header of its own, as upstream: code 299, agent `-`.
 pub(crate) fn warn(mut response: Response<Body>, warnings: Vec<String>) -> Response<Body> {
     for warning in warnings {

@@ -19,8 +19,36 @@ use crate::options::{ListOptions, Use, WriteOptions, delete_options};
 use crate::route::{Call, method_not_allowed};
 use crate::{answer, decode, list, show, subresource, watch};
 
-/// Answers a request of the resource API.
+/// Answers a request of the resource API; who uses a deprecated resource is told, whatever comes of it.
 pub(crate) async fn call(
+    call: Call<'_>,
+    path: &ResourcePath,
+    resource: &Arc<Resource>,
+) -> Result<Response<Body>, Rejection> {
+    let deprecation = deprecation(resource);
+    let answered = dispatch(call, path, resource).await;
+    let Some(deprecation) = deprecation else { return answered };
+    let deprecation = vec![deprecation.to_owned()];
+    match answered {
+        Ok(response) => Ok(answer::warn_first(response, deprecation)),
+        Err(Rejection::Warned(rejection, warnings)) => {
+            Err(Rejection::Warned(rejection, [deprecation, warnings].concat()))
+        }
+        Err(rejection) => Err(Rejection::Warned(Box::new(rejection), deprecation)),
+    }
+}
+
+fn deprecation(resource: &Resource) -> Option<&'static str> {
+    match (&*resource.group, &*resource.version, &*resource.plural) {
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
+}
+
+async fn dispatch(
     call: Call<'_>,
     path: &ResourcePath,
     resource: &Arc<Resource>,
