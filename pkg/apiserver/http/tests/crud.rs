@@ -353,7 +353,9 @@ async fn a_token_is_issued_for_a_service_account() {
 #[tokio::test]
 async fn subresources_change_only_their_part() {
     let test = Test::start().await;
-    test.create(PODS, pod("p")).await;
+    let mut burstable = pod("p");
+    burstable["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "1Mi"}});
+    test.create(PODS, burstable).await;
     let strategic = async |path: &str, body: Value| {
         test.send(
             "PATCH",

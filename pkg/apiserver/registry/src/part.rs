@@ -70,7 +70,7 @@ impl Part {
                     set_scheduled(new);
                 }
             }
-            Self::Status => Strategy::advance_status(new, old),
+            Self::Status => strategy.advance_status(new, old),
             Self::Approval => advance_approval(new, old),
             Self::Finalize => keep_only(new, old, "spec", "finalizers"),
             Self::EphemeralContainers => {

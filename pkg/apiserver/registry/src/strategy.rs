@@ -19,6 +19,8 @@ pub(crate) struct Strategy {
     pub(crate) prepare_create: fn(&mut Value),
     /// The same for an update, from the old object.
     pub(crate) prepare_update: fn(&mut Value, &Value),
+    /// The same for an update of the status.
+    pub(crate) prepare_status: fn(&mut Value, &Value),
     /// What is wrong with a new object, and with the parts of an updated one that are always checked.
     pub(crate) validate: fn(&Value, &mut ErrorList),
     /// What is wrong with a new object only.
@@ -59,6 +61,8 @@ pub(crate) enum Generation {
     None,
     /// It starts at 1 and grows with every change outside of metadata and status.
     Counted,
+    /// So it does, and with every change of this field of the metadata.
+    CountedWith(&'static str),
 }
 
 /// What a PUT without a resource version does.
@@ -105,6 +109,7 @@ pub(crate) const PLAIN: Strategy = Strategy {
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
+    prepare_status: |_, _| {},
     validate: |_, _| {},
     validate_create: |_, _| {},
     validate_update: |_, _, _| {},
@@ -135,8 +140,8 @@ impl Strategy {
         }
         let meta = object.object_mut("metadata");
         match self.generation {
-            Generation::Counted => meta.set("generation", 1),
             Generation::None => drop(meta.remove("generation")),
+            Generation::Counted | Generation::CountedWith(_) => meta.set("generation", 1),
         }
         (self.prepare_create)(object);
     }
@@ -147,14 +152,22 @@ impl Strategy {
             copy(new, old, "status");
         }
         (self.prepare_update)(new, old);
-        if self.generation == Generation::Counted && !same_request(new, old) {
+        let changed = match self.generation {
+            Generation::None => false,
+            Generation::Counted => !same_request(new, old),
+            Generation::CountedWith(field) => {
+                let metadata = |object: &'_ Value| object.at("metadata").at(field).clone();
+                !same_request(new, old) || !same(&metadata(new), &metadata(old))
+            }
+        };
+        if changed {
             let next = old.number("metadata.generation").unwrap_or_default() + 1;
             new.object_mut("metadata").set("generation", next);
         }
     }
 
     /// Makes an object whose status is updated follow from the old one: nothing but the status changes.
-    pub(crate) fn advance_status(new: &mut Value, old: &Value) {
+    pub(crate) fn advance_status(&self, new: &mut Value, old: &Value) {
         let status = new.remove("status");
         let resource_version = new.at_mut("metadata").and_then(|meta| meta.remove("resourceVersion"));
         let (labels, annotations) =
@@ -167,6 +180,7 @@ impl Strategy {
         set_or_take(kept.object_mut("metadata"), "resourceVersion", resource_version);
         set_or_take(&mut kept, "status", status);
         *new = kept;
+        (self.prepare_status)(new, old);
     }
 }
 

@@ -4,11 +4,10 @@ use edgek_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use super::workload::SPEC;
-use crate::strategy::{Generation, SPEC_AND_STATUS, Strategy};
+use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy =
-    Strategy { default, validate, generation: Generation::None, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy { default, validate, ..SPEC_AND_STATUS };
 
 fn default(autoscaler: &mut Value) {
     let spec = autoscaler.object_mut("spec");
@@ -18,6 +17,17 @@ fn default(autoscaler: &mut Value) {
         "metrics",
         json!([{"resource": {"name": "cpu", "target": target}, "type": "Resource"}]),
     );
+    if let Some(behavior) = spec.at_mut("behavior") {
+        let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+        let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+        let up = behavior.object_mut("scaleUp");
+        up.default("stabilizationWindowSeconds", 0);
+        up.default("selectPolicy", "Max");
+        up.default("policies", json!([pods, percent.clone()]));
+        let down = behavior.object_mut("scaleDown");
+        down.default("selectPolicy", "Max");
+        down.default("policies", json!([percent]));
+    }
 }
 
 fn validate(autoscaler: &Value, errors: &mut ErrorList) {

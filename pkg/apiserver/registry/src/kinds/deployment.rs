@@ -5,11 +5,18 @@ use serde_json::Value;
 use super::workload::{self, SPEC};
 use crate::meta::immutable;
 use crate::pod::default_template;
-use crate::strategy::{SPEC_AND_STATUS, Strategy};
+use crate::strategy::{Generation, SPEC_AND_STATUS, Strategy};
 use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy {
+    default,
+    validate,
+    validate_update,
+    // Deployment controllers take notice of annotations.
+    generation: Generation::CountedWith("annotations"),
+    ..SPEC_AND_STATUS
+};
 
 fn default(deployment: &mut Value) {
     let spec = deployment.object_mut("spec");

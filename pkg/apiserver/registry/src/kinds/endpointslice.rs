@@ -8,7 +8,7 @@ use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy =
-    Strategy { default, validate, validate_update, generation: Generation::Counted, ..PLAIN };
+    Strategy { default, validate, validate_update, generation: Generation::CountedWith("labels"), ..PLAIN };
 
 const TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 

@@ -38,15 +38,27 @@ pub(super) fn default_spec(spec: &mut Value) {
     spec.default("completionMode", "NonIndexed");
     spec.default("suspend", false);
     spec.default("manualSelector", false);
+    for rule in spec.at_mut("podFailurePolicy").into_iter().flat_map(|policy| policy.items_mut("rules")) {
+        for condition in rule.items_mut("onPodConditions") {
+            condition.default_empty("status", "True");
+        }
+    }
     let replacement = if spec.has("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     spec.default("podReplacementPolicy", replacement);
     default_template(spec);
 }
 
 fn prepare_create(job: &mut Value) {
-    if job.flag("spec.manualSelector") {
-        return;
+    if !job.flag("spec.manualSelector") {
+        select_own_pods(job);
     }
+    let labels = job.at("spec.template.metadata.labels").clone();
+    if !is_empty(&labels) {
+        job.object_mut("metadata").default_empty("labels", labels);
+    }
+}
+
+fn select_own_pods(job: &mut Value) {
     let (uid, name) = (job.text("metadata.uid").to_owned(), job.text("metadata.name").to_owned());
     let spec = job.object_mut("spec");
     let template_labels = spec.object_mut("template").object_mut("metadata").object_mut("labels");

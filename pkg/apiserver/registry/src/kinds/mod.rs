@@ -10,6 +10,7 @@ mod disruptionbudget;
 mod endpoints;
 mod endpointslice;
 mod event;
+mod flowcontrol;
 mod ingress;
 mod job;
 mod lease;
@@ -71,6 +72,12 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
             webhook::POLICY
         }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            Strategy { generation: Generation::Counted, ..PLAIN }
+        }
+        ("apiregistration.k8s.io", "apiservices") => {
+            Strategy { default: default_api_service, generation: Generation::None, ..SPEC_AND_STATUS }
+        }
         ("apps", "controllerrevisions") => Strategy { validate: validate_revision, ..PLAIN },
         ("apps", "daemonsets") => daemonset::STRATEGY,
         ("apps", "deployments") => deployment::STRATEGY,
@@ -82,16 +89,19 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::STRATEGY,
         ("coordination.k8s.io", "leases") => lease::STRATEGY,
         ("discovery.k8s.io", "endpointslices") => endpointslice::STRATEGY,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flowcontrol::SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flowcontrol::LEVEL,
         ("networking.k8s.io", "ingresses") => ingress::STRATEGY,
         ("networking.k8s.io", "ingressclasses") => ingress::CLASS,
         ("networking.k8s.io", "networkpolicies") => networkpolicy::STRATEGY,
+        ("networking.k8s.io", "servicecidrs") => Strategy { generation: Generation::None, ..SPEC_AND_STATUS },
         ("policy", "poddisruptionbudgets") => disruptionbudget::STRATEGY,
         ("rbac.authorization.k8s.io", "clusterroles" | "roles") => rbac::ROLE,
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => rbac::BINDING,
-        (
-            "resource.k8s.io",
-            "resourceclaims" | "resourceclaimtemplates" | "deviceclasses" | "resourceslices",
-        ) => resourceclaim::STRATEGY,
+        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => resourceclaim::STRATEGY,
+        ("resource.k8s.io", "deviceclasses" | "resourceslices") => {
+            Strategy { generation: Generation::Counted, ..resourceclaim::STRATEGY }
+        }
         ("scheduling.k8s.io", "priorityclasses") => priorityclass::STRATEGY,
         ("storage.k8s.io", "storageclasses") => storage::CLASS,
         ("storage.k8s.io", "csidrivers") => storage::DRIVER,
@@ -103,6 +113,12 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         }
         _ => return None,
     })
+}
+
+fn default_api_service(service: &mut Value) {
+    if let Some(target) = service.at_mut("spec.service") {
+        target.default("port", 443);
+    }
 }
 
 fn validate_quota(quota: &Value, errors: &mut ErrorList) {

@@ -20,6 +20,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
 pub(crate) const FINALIZER: &str = "kubernetes";
 
 fn default(namespace: &mut Value) {
+    namespace.object_mut("status").default_empty("phase", "Active");
     let name = namespace.text("metadata.name").to_owned();
     if !name.is_empty() {
         namespace.object_mut("metadata").object_mut("labels").set("kubernetes.io/metadata.name", name);

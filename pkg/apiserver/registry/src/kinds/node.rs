@@ -10,6 +10,7 @@ use edgek_apiserver_admission::fields::{Fields, same};
 
 // Kubelets register their node with its status, so that creation keeps it.
 pub(super) const STRATEGY: Strategy = Strategy {
+    default,
     prepare_update,
     validate,
     validate_update,
@@ -17,6 +18,13 @@ pub(super) const STRATEGY: Strategy = Strategy {
     status: StatusField::Plain,
     ..SPEC_AND_STATUS
 };
+
+fn default(node: &mut Value) {
+    let capacity = node.at("status.capacity").clone();
+    if !capacity.is_null() {
+        node.object_mut("status").default("allocatable", capacity);
+    }
+}
 
 fn prepare_update(new: &mut Value, old: &Value) {
     copy(new, old, "status");

@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use super::workload::SPEC;
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy};
 use edgek_api::field::ErrorList;
+use edgek_api::time;
 use edgek_apiserver_admission::fields::{Fields, is_empty};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     default,
     prepare_create,
+    prepare_status,
     validate,
     validate_update,
     generation: Generation::None,
@@ -18,6 +20,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
 };
 
 fn default(volume: &mut Value) {
+    volume.object_mut("status").default_empty("phase", "Pending");
     let spec = volume.object_mut("spec");
     spec.default_empty("persistentVolumeReclaimPolicy", "Retain");
     spec.default("volumeMode", "Filesystem");
@@ -33,7 +36,19 @@ fn default(volume: &mut Value) {
 }
 
 fn prepare_create(volume: &mut Value) {
-    volume.set("status", json!({"phase": "Pending"}));
+    volume.set("status", json!({"phase": "Pending", "lastPhaseTransitionTime": time::now_seconds()}));
+}
+
+/// The time of the last change of the phase is kept by whoever changes it, or here.
+fn prepare_status(new: &mut Value, old: &Value) {
+    let (before, after) =
+        (old.at("status.lastPhaseTransitionTime"), new.at("status.lastPhaseTransitionTime").clone());
+    let untouched = after.is_null() || &after == before;
+    if new.text("status.phase") != old.text("status.phase") && untouched {
+        new.object_mut("status").set("lastPhaseTransitionTime", time::now_seconds());
+    } else if after.is_null() && !before.is_null() {
+        new.object_mut("status").set("lastPhaseTransitionTime", before.clone());
+    }
 }
 
 fn validate(volume: &Value, errors: &mut ErrorList) {

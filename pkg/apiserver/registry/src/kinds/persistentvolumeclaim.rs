@@ -10,6 +10,7 @@ use edgek_apiserver_admission::fields::{Fields, same};
 pub(super) const STRATEGY: Strategy = Strategy {
     default,
     prepare_create,
+    prepare_update,
     validate,
     validate_update,
     generation: Generation::None,
@@ -19,10 +20,28 @@ pub(super) const STRATEGY: Strategy = Strategy {
 
 fn default(claim: &mut Value) {
     claim.object_mut("spec").default("volumeMode", "Filesystem");
+    claim.object_mut("status").default_empty("phase", "Pending");
 }
 
 fn prepare_create(claim: &mut Value) {
     claim.set("status", json!({"phase": "Pending"}));
+    name_source_twice(claim);
+}
+
+fn prepare_update(new: &mut Value, _: &Value) {
+    name_source_twice(new);
+}
+
+/// Where a claim's data comes from has an older and a newer field: who knows one of them finds it there.
+fn name_source_twice(claim: &mut Value) {
+    let spec = claim.object_mut("spec");
+    let (older, newer) = (spec.at("dataSource").clone(), spec.at("dataSourceRef").clone());
+    if !older.is_null() && newer.is_null() {
+        spec.set("dataSourceRef", older);
+    } else if older.is_null() && !newer.is_null() && newer.text("namespace").is_empty() {
+        spec.set("dataSource", newer);
+        spec.object_mut("dataSource").remove("namespace");
+    }
 }
 
 fn validate(claim: &Value, errors: &mut ErrorList) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::{Use, default_pod, validate_pod_update, validate_spec};
+use crate::pod::{Use, default_pod, quality, validate_pod_update, validate_spec};
 use crate::strategy::{Deleted, SPEC_AND_STATUS, Strategy};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
@@ -10,6 +10,7 @@ use edgek_apiserver_admission::fields::Fields;
 pub(super) const STRATEGY: Strategy = Strategy {
     default: default_pod,
     prepare_create,
+    prepare_status,
     validate,
     validate_create,
     validate_update: validate_pod_update,
@@ -25,37 +26,16 @@ fn prepare_create(pod: &mut Value) {
     if !pod.items("spec.schedulingGates").is_empty() {
         let condition = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "lastTransitionTime": edgek_api::time::now_seconds(),
             "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
         pod.object_mut("status").set("conditions", condition);
     }
 }
 
-/// The quality of service class: how well a pod's resources are reserved.
-fn quality(pod: &Value) -> &'static str {
-    let containers = || pod.items("spec.containers").iter().chain(pod.items("spec.initContainers"));
-    let value = |container: &Value, kind: &str, name: &str| {
-        container
-            .at("resources")
-            .at(kind)
-            .get(name)
-            .and_then(crate::pod::quantity)
-            .filter(|quantity| !quantity.is_zero())
-    };
-    let mut any = false;
-    let mut guaranteed = true;
-    for container in containers() {
-        for name in ["cpu", "memory"] {
-            let (request, limit) = (value(container, "requests", name), value(container, "limits", name));
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && request == limit;
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
+/// The quality of service class is decided once.
+fn prepare_status(new: &mut Value, old: &Value) {
+    new.object_mut("status").default_empty("qosClass", old.at("status.qosClass").clone());
 }
 
 fn validate(pod: &Value, errors: &mut ErrorList) {

@@ -49,7 +49,18 @@ fn is_external(service: &Value) -> bool {
         || !service.items("spec.externalIPs").is_empty()
 }
 
+/// Whether a load balancer asks each node whether it has pods of a service.
+fn balances_locally(service: &Value) -> bool {
+    service.text("spec.type") == "LoadBalancer" && service.text("spec.externalTrafficPolicy") == "Local"
+}
+
 fn default(service: &mut Value) {
+    if service.text("spec.type") == "LoadBalancer"
+        && let Some(balancer) = service.at_mut("status.loadBalancer")
+    {
+        let addresses = balancer.items_mut("ingress").filter(|ingress| !ingress.text("ip").is_empty());
+        addresses.for_each(|ingress| ingress.default("ipMode", "VIP"));
+    }
     let spec = service.object_mut("spec");
     spec.default_empty("sessionAffinity", "None");
     match spec.text("sessionAffinity") {
@@ -138,8 +149,15 @@ fn drop_unneeded(new: &mut Value, old: &Value) {
     if is_external(old) && !is_external(new) {
         drop_if_same(new, old, "externalTrafficPolicy");
     }
+    if !balances_locally(new) {
+        drop_if_same(new, old, "healthCheckNodePort");
+    }
     if new.text("spec.type") != "LoadBalancer" {
         drop_if_same(new, old, "allocateLoadBalancerNodePorts");
+        drop_if_same(new, old, "loadBalancerClass");
+        if new.has("status.loadBalancer.ingress") {
+            new.object_mut("status").set("loadBalancer", json!({}));
+        }
     }
 }
 
@@ -242,8 +260,8 @@ fn traffic(service: &Value, errors: &mut ErrorList) {
     } else if !external.is_empty() && !policies.contains(&external) {
         errors.not_supported(&path, external, &policies);
     }
-    let balances_locally = spec.text("type") == "LoadBalancer" && external == "Local";
-    if let Some(port) = spec.number("healthCheckNodePort").filter(|port| *port != 0 && !balances_locally) {
+    let health = spec.number("healthCheckNodePort");
+    if let Some(port) = health.filter(|port| *port != 0 && !balances_locally(service)) {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(&SPEC.field("healthCheckNodePort"), port, detail);
     }

@@ -34,6 +34,7 @@ fn default(set: &mut Value) {
         && let Some(rolling) = strategy.at_mut("rollingUpdate")
     {
         rolling.default("partition", 0);
+        rolling.default("maxUnavailable", 1);
     }
     let retention = spec.object_mut("persistentVolumeClaimRetentionPolicy");
     retention.default_empty("whenDeleted", "Retain");

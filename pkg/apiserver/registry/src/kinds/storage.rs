@@ -54,7 +54,13 @@ fn default_driver(driver: &mut Value) {
     spec.default("attachRequired", true);
     spec.default("fsGroupPolicy", "ReadWriteOnceWithFSType");
     spec.default_empty("volumeLifecycleModes", json!(["Persistent"]));
-    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+    for field in [
+        "podInfoOnMount",
+        "storageCapacity",
+        "requiresRepublish",
+        "seLinuxMount",
+        "preventPodSchedulingIfMissing",
+    ] {
         spec.default(field, false);
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::resources::parse;
+use edgek_api::quantity::Quantity;
 use edgek_apiserver_admission::fields::Fields;
 
 /// The lists of containers a pod spec has.
@@ -15,6 +17,7 @@ pub(crate) fn pod(pod: &mut Value) {
             requests_from_limits(container);
         }
     }
+    requests_of_pod(spec);
     spec.default("enableServiceLinks", true);
     if spec.number("terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
         spec.set("terminationGracePeriodSeconds", 1);
@@ -43,6 +46,41 @@ fn requests_from_limits(container: &mut Value) {
     for (name, limit) in limits {
         requests.default(&name, limit);
     }
+}
+
+/// A pod with limits of its own requests what its containers request, and else what it is limited to.
+fn requests_of_pod(spec: &mut Value) {
+    let Some(limits) = spec.at("resources.limits").as_object().cloned().filter(|limits| !limits.is_empty())
+    else {
+        return;
+    };
+    let of_containers = ["cpu", "memory"].map(|name| (name, container_requests(spec, name)));
+    let requests = spec.object_mut("resources").object_mut("requests");
+    for (name, request) in of_containers {
+        if let Some(request) = request {
+            requests.default(name, request.to_string());
+        }
+    }
+    for (name, limit) in limits {
+        requests.default(&name, limit);
+    }
+}
+
+/// What the containers of a pod request of a resource at most at a time; `None` when none requests any.
+fn container_requests(spec: &Value, name: &str) -> Option<Quantity> {
+    let request = |container: &Value| container.at("resources.requests").get(name).and_then(parse);
+    let mut running: Option<Quantity> = None;
+    let mut most: Option<Quantity> = None;
+    for container in spec.items("initContainers") {
+        let Some(request) = request(container) else { continue };
+        let total = running.map_or(request, |running| running + request);
+        if container.text("restartPolicy") == "Always" {
+            running = Some(total);
+        }
+        most = most.max(Some(total));
+    }
+    let all = running.into_iter().chain(spec.items("containers").iter().filter_map(request));
+    most.max(all.reduce(|sum, request| sum + request))
 }
 
 fn host_ports(container: &mut Value) {

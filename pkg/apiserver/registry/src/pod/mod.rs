@@ -5,6 +5,7 @@ mod affinity;
 mod container;
 mod defaults;
 mod dns;
+mod quality;
 mod resources;
 mod security;
 mod spec;
@@ -14,7 +15,7 @@ mod volume;
 pub(crate) use container::{port_number, port_number_or_name};
 pub(crate) use defaults::{pod as default_pod, template as default_template};
 pub(crate) use dns::NO_ADDRESS;
-pub(crate) use resources::parse as quantity;
+pub(crate) use quality::quality;
 pub(crate) use spec::{NOT_NEGATIVE, Use, template as validate_template, validate as validate_spec};
 pub(crate) use update::{
     ephemeral_containers as validate_ephemeral_containers_update, pod as validate_pod_update,

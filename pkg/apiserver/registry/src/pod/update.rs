@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::quality::quality;
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, same};
 
@@ -137,5 +138,9 @@ pub(crate) fn resize(new: &Value, old: &Value, errors: &mut ErrorList) {
     }
     if !same(&allowed, old.at("spec")) {
         errors.forbidden(&SPEC, "only cpu and memory resources are mutable");
+    }
+    let before = old.text("status.qosClass");
+    if !before.is_empty() && quality(new) != before {
+        errors.invalid(&SPEC, before, "Pod QOS Class may not change as a result of resizing");
     }
 }
