@@ -307,19 +307,29 @@ fn sub_path_of(volume: &Path, sub_path: &str) -> Result<PathBuf, Error> {
         )));
     }
     let failed = |error: io::Error| Error::Mount(format!("failed to prepare subPath {sub_path:?}: {error}"));
-    let path = volume.join(relative);
-    if !path.exists() {
-        std::fs::create_dir_all(&path).map_err(failed)?;
-        let mode = std::fs::metadata(volume).map_err(failed)?.permissions();
-        std::fs::set_permissions(&path, mode).map_err(failed)?;
+    let outside =
+        || Error::Mount(format!("unable to provision SubPath `{sub_path}`: it leads out of the volume"));
+    let root = volume.canonicalize().map_err(failed)?;
+    let mode = std::fs::metadata(&root).map_err(failed)?.permissions();
+    let mut path = root.clone();
+    // Part by part: a symbolic link that a pod has made must not make folders elsewhere on the node.
+    for part in relative {
+        path.push(part);
+        path = match path.canonicalize() {
+            Ok(real) if real.starts_with(&root) => real,
+            Ok(_) => return Err(outside()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+                return Err(outside());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir(&path).map_err(failed)?;
+                std::fs::set_permissions(&path, mode.clone()).map_err(failed)?;
+                path
+            }
+            Err(error) => return Err(failed(error)),
+        };
     }
-    // A symbolic link inside the volume could point anywhere on the node.
-    let (real, root) = (path.canonicalize().map_err(failed)?, volume.canonicalize().map_err(failed)?);
-    if real.starts_with(&root) {
-        Ok(real)
-    } else {
-        Err(Error::Mount(format!("unable to provision SubPath `{sub_path}`: it leads out of the volume")))
-    }
+    Ok(path)
 }
 
 /// Checks, or makes, what a hostPath asks for (`type`).

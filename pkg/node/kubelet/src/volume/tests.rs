@@ -53,3 +53,25 @@ fn a_host_path_is_what_its_type_says() {
     check("file", "File", Ok(()));
     check("file", "Socket", Err("not a socket file"));
 }
+
+#[test]
+fn a_sub_path_is_made_inside_its_volume_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (volume, outside) = (folder.path().join("volume"), folder.path().join("outside"));
+    for path in [&volume, &outside] {
+        std::fs::create_dir(path).unwrap();
+    }
+    let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, volume.join(name)).unwrap();
+    link("../outside", "out");
+    link("../missing", "dangling");
+    link("data", "in");
+    assert_eq!(sub_path_of(&volume, "data/a").unwrap(), volume.canonicalize().unwrap().join("data/a"));
+    assert!(sub_path_of(&volume, "in/b").is_ok());
+    assert!(volume.join("data/b").is_dir());
+    for path in ["out/c", "out", "dangling/c", "../outside/c", "/etc"] {
+        let error = sub_path_of(&volume, path).unwrap_err();
+        assert!(error.to_string().contains("leads out of the volume"), "{path}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert!(!folder.path().join("missing").exists());
+}
