@@ -12,8 +12,8 @@ mod random;
 mod request;
 
 pub use plugins::{
-    CertificateRequester, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Priority, RbacEscalation,
-    ServiceAccount,
+    CertificateRequester, DefaultTolerations, NamespaceLifecycle, NodeRestriction, NodeTaint, Priority,
+    RbacEscalation, ServiceAccount,
 };
 pub use random::random_suffix;
 pub use request::{DryRun, Operation, Request};
@@ -131,6 +131,7 @@ impl Chain {
             Box::new(NamespaceLifecycle::new(objects.clone())),
             Box::new(ServiceAccount::new(objects.clone())),
             Box::new(NodeRestriction::new(objects.clone())),
+            Box::new(NodeTaint),
             Box::new(Priority::new(objects.clone())),
             Box::new(DefaultTolerations),
             Box::new(CertificateRequester),
