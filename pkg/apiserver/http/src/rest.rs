@@ -9,6 +9,7 @@ use edgek_api::resource::Resource;
 use edgek_api::status::{About, Reason, Status};
 use edgek_apiserver_admission::DryRun;
 use edgek_apiserver_registry::{DeleteOptions, Deletion, Key, Part, Patch, Replace, Stored, Updated};
+use edgek_store_watch::Revision;
 use http::{Response, StatusCode};
 
 use crate::body::{self, Body};
@@ -111,6 +112,10 @@ pub(crate) fn key<'a>(path: &'a ResourcePath, resource: &'a Arc<Resource>) -> Ke
 fn get(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
     let output = call.accept.object()?;
     let key = key(path, resource);
+    let collection = call.server.registry.collection(resource).ok_or(Rejection::NoSuchPath)?;
+    if let Some(revision) = call.query().get("resourceVersion").and_then(|text| text.parse().ok()) {
+        collection.check_revision(Revision(revision)).map_err(|error| list::read_error(&error))?;
+    }
     let Some(entry) = call.server.registry.get(&key) else {
         return Err(Status::not_found(About::object(resource, &path.name)).into());
     };

@@ -193,7 +193,7 @@ async fn bind(call: Call<'_>, pod: Key<'_>) -> Result<Response<Body>, Rejection>
     Ok(created(call.accept))
 }
 
-/// An eviction deletes the pod, gracefully.
+/// An eviction deletes the pod, gracefully, and says so in its status.
 async fn evict(
     call: Call<'_>,
     path: &ResourcePath,
@@ -210,7 +210,7 @@ async fn evict(
     let options = DeleteOptions::from_value(eviction.at("deleteOptions"))?;
     let dry_run = if options.dry_run { DryRun::All } else { dry_run };
     let admission = call.server.admission.admit(call.authorized, dry_run);
-    call.server.registry.delete(&admission, key(path, resource), &options).await?;
+    call.server.registry.evict(&admission, key(path, resource), &options).await?;
     Ok(created(call.accept))
 }
 

@@ -33,8 +33,8 @@ pub enum Deletion {
 
 /// What a deletion does to the object that is stored.
 enum Step {
-    /// It is removed.
-    Remove,
+    /// It is removed; who asked sees it as it ends, if its kind ends gracefully.
+    Remove(Option<Value>),
     /// It is marked as ending.
     Mark(Value),
     /// Nothing: it is ending already.
@@ -82,7 +82,7 @@ impl Registry {
                 Ok(Some(Deletion::Ending(current.clone().into())))
             }
             Step::Nothing => Ok(Some(Deletion::Status(deleted_subject(key, current)))),
-            Step::Remove => {
+            Step::Remove(ended) => {
                 let last = if dry {
                     current.clone()
                 } else {
@@ -94,7 +94,10 @@ impl Registry {
                     }
                 };
                 Ok(Some(match strategy.deleted {
-                    Deleted::Object => Deletion::Gone(last.into()),
+                    Deleted::Object => Deletion::Gone(match ended {
+                        Some(ended) => Stored(stamp_revision(&Self::encode(&ended)?, last.revision().0)),
+                        None => last.into(),
+                    }),
                     Deleted::Status => Deletion::Status(deleted_subject(key, current)),
                 }))
             }
@@ -153,7 +156,10 @@ fn step(key: &Key<'_>, strategy: &Strategy, old: &Value, options: &DeleteOptions
             mark(key, &mut object);
             Step::Mark(object)
         }
-        _ => Step::Remove,
+        _ => {
+            object.object_mut("metadata").remove("resourceVersion");
+            Step::Remove(grace.map(|_| object))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod binding;
 mod create;
 mod delete;
 mod error;
+mod eviction;
 mod expire;
 mod kinds;
 mod labels;

@@ -66,8 +66,10 @@ impl Part {
             Self::Object | Self::Scale | Self::Binding => {
                 strategy.advance(new, old);
                 if self == Self::Binding {
-                    // The scheduler's verdict is part of the status, which the object's own rules just restored.
+                    // The scheduler's verdict is part of the status, which the object's own rules just restored. It
+                    // is no change of what was asked for.
                     set_scheduled(new);
+                    new.object_mut("metadata").set("generation", old.at("metadata.generation").clone());
                 }
             }
             Self::Status => strategy.advance_status(new, old),

@@ -5,12 +5,13 @@ use serde_json::Value;
 use super::workload::{self, SPEC};
 use crate::meta::immutable;
 use crate::pod::default_template;
-use crate::strategy::{Generation, SPEC_AND_STATUS, Strategy};
+use crate::strategy::{Generation, SPEC_AND_STATUS, Strategy, copy};
 use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 
 pub(super) const STRATEGY: Strategy = Strategy {
     default,
+    prepare_status,
     validate,
     validate_update,
     // Deployment controllers take notice of annotations.
@@ -31,6 +32,11 @@ fn default(deployment: &mut Value) {
         rolling.default("maxSurge", "25%");
     }
     default_template(spec);
+}
+
+/// Who writes the status of a deployment leaves its labels alone.
+fn prepare_status(new: &mut Value, old: &Value) {
+    copy(new.object_mut("metadata"), old.at("metadata"), "labels");
 }
 
 fn validate(deployment: &Value, errors: &mut ErrorList) {
