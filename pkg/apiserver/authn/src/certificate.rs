@@ -90,7 +90,7 @@ fn parse(leaf: &CertificateDer<'_>) -> Result<Known, Error> {
     }
     let groups: Vec<String> = subject.iter_organization().filter_map(|o| text(o).ok()).collect();
     let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(Known { user: Arc::new(User::new(name, groups)), not_after })
+    Ok(Known { user: Arc::new(User::new(name, groups).authenticated()), not_after })
 }
 
 /// Lets a TLS handshake finish whatever client certificate is shown, or none, after proof that the client holds
@@ -143,6 +143,7 @@ impl ClientCertVerifier for AnyClientCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ALL_AUTHENTICATED;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     };
@@ -177,7 +178,7 @@ mod tests {
         let chain = [leaf(&issuer, "system:node:edge-1", "system:nodes")];
         for _ in 0..2 {
             let user = authenticator.user(&chain, at(2030)).unwrap();
-            assert_eq!(*user, User::new("system:node:edge-1", ["system:nodes"]));
+            assert_eq!(*user, User::new("system:node:edge-1", ["system:nodes", ALL_AUTHENTICATED]));
         }
         assert!(authenticator.user(&chain, at(2041)).is_err());
     }

@@ -296,7 +296,8 @@ impl Tokens {
 fn user_of(claims: &Claims) -> User {
     let bound = &claims.kubernetes;
     let namespace_group = format!("system:serviceaccounts:{}", bound.namespace);
-    let mut user = User::new(claims.sub.clone(), ["system:serviceaccounts".to_owned(), namespace_group]);
+    let groups = ["system:serviceaccounts".to_owned(), namespace_group];
+    let mut user = User::new(claims.sub.clone(), groups).authenticated();
     user.uid.clone_from(&bound.serviceaccount.uid);
     let mut extra = |key: &str, value: &str| {
         if !value.is_empty() {
@@ -371,12 +372,15 @@ mod tests {
     }
 
     #[test]
-    fn the_user_is_the_service_account_in_its_two_groups() {
+    fn the_user_is_the_service_account_in_its_groups() {
         let tokens = tokens();
         let (token, _) = tokens.sign(vec![], HOUR, bound("1", Some(reference("pod", "2")))).unwrap();
         let (user, _) = tokens.user(&token, &[]).unwrap();
         assert_eq!(user.name, "system:serviceaccount:ns:sa");
-        assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns"]);
+        assert_eq!(
+            user.groups,
+            ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+        );
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["pod"]);
     }
 

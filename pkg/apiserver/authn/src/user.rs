@@ -30,6 +30,15 @@ impl User {
         Self { name: name.into(), groups: groups.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
+    /// The user among all those whose credentials are valid.
+    #[must_use]
+    pub fn authenticated(mut self) -> Self {
+        if !self.is_in(ALL_AUTHENTICATED) {
+            self.groups.push(ALL_AUTHENTICATED.to_owned());
+        }
+        self
+    }
+
     /// Who asks without credentials.
     pub fn anonymous() -> Self {
         Self::new(ANONYMOUS, [ALL_UNAUTHENTICATED])
