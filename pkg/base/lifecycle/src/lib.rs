@@ -9,9 +9,11 @@
 
 mod backoff;
 mod scope;
+mod wall_clock;
 
 pub use backoff::Backoff;
 pub use scope::{Scope, StillRunning, Task};
+pub use wall_clock::until;
 
 use std::time::Duration;
 

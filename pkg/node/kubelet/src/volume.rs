@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgek_base_lifecycle::{Scope, sleep};
+use edgek_base_lifecycle::{Scope, sleep, until};
 use edgek_client::{Api, Client, ListQuery};
 use edgek_control_runtime::Informer;
 use edgek_node_runtime::{Mount, MountSource, Propagation};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EmptyDirVolumeSource, HostPathVolumeSource, Pod, Secret, Volume, VolumeMount,
 };
@@ -190,12 +189,12 @@ impl Volumes {
         let mut pod = updates.borrow_and_update().pod.clone();
         loop {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            let renew = self.gatherer.renew_at(uid).map(|at| at.duration_since(Timestamp::now()));
-            let pause = renew.map(|left| Duration::try_from(left).unwrap_or_default().max(RETRY));
+            let renew = self.gatherer.renew_at(uid);
             let due = async {
-                match pause {
-                    Some(pause) => sleep(pause).await,
-                    None => std::future::pending().await,
+                let Some(renew) = renew else { return std::future::pending().await };
+                sleep(RETRY).await;
+                if let Err(error) = until(renew.into()).await {
+                    warn!(pod = pod.metadata.name, %error, "waiting for a token's renewal failed");
                 }
             };
             tokio::select! {
