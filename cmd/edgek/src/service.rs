@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
 use edgek_base_config::ServerConfig;
 use edgek_base_lifecycle::Backoff;
@@ -179,7 +179,14 @@ async fn supervise_server() -> Result<()> {
             .context("starting the server")?;
         let started = tokio::time::Instant::now();
         tokio::select! {
-            status = server.wait() => report(status?),
+            status = server.wait() => {
+                let status = status?;
+                // It does not mend by itself.
+                if status.code() == Some(Code::Usage as i32) {
+                    bail!("the configuration is wrong (see above)");
+                }
+                report(status);
+            }
             _ = terminate.recv() => {
                 if let Some(pid) = server.id().and_then(|id| i32::try_from(id).ok()) {
                     kill(Pid::from_raw(pid), Signal::SIGTERM)?;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -46,10 +47,21 @@ pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
 
 fn stop_unit() -> Result<()> {
     if Path::new(UNIT).exists() {
-        let stopped =
-            std::process::Command::new("systemctl").args(["disable", "--now", "edgek.service"]).status();
-        stopped.context("stopping edgek.service")?;
+        systemctl(&["disable", "--quiet", "--now", "edgek.service"])?;
         fs::remove_file(UNIT)?;
+        systemctl(&["daemon-reload"])?;
+        // A unit that has failed is remembered; one that has not is unknown now, which is not worth a message.
+        let mut forget = Command::new("systemctl");
+        forget.args(["reset-failed", "edgek.service"]).stderr(Stdio::null());
+        forget.status().context("running systemctl")?;
+    }
+    Ok(())
+}
+
+fn systemctl(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("systemctl").args(arguments).status().context("running systemctl")?;
+    if !status.success() {
+        bail!("systemctl {} failed ({status})", arguments.join(" "));
     }
     Ok(())
 }
@@ -191,4 +203,6 @@ fn remove_pod_logs(config: &ServerConfig) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+    // Only when it is empty.
+    let _ = fs::remove_dir(&config.pod_logs_dir);
 }
