@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
-use edgek_base_lifecycle::Scope;
+use edgek_base_lifecycle::{Backoff, Scope};
 use edgek_base_sys::files::write_atomic;
 use edgek_node_runtime::Runtime;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ async fn import_all(folder: &Path, state: &Path, runtime: &dyn Runtime) -> Resul
     // A file that cannot be read costs one more import.
     let old: Imported =
         fs::read(state).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let there: BTreeSet<String> = runtime.images().await?.into_iter().map(|image| image.id).collect();
+    let there = present(runtime).await;
     let mut new = Imported::new();
     for path in archives {
         let name = path.to_string_lossy().into_owned();
@@ -86,6 +86,19 @@ async fn import_all(folder: &Path, state: &Path, runtime: &dyn Runtime) -> Resul
         write_atomic(state, &serde_json::to_vec(&new)?, 0o600)?;
     }
     Ok(())
+}
+
+/// The ids of the images that are there, once the runtime answers: on a slow machine it may take longer to start than
+/// its callers wait.
+async fn present(runtime: &dyn Runtime) -> BTreeSet<String> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        match runtime.images().await {
+            Ok(images) => return images.into_iter().map(|image| image.id).collect(),
+            Err(error) => warn!(%error, "image archives wait for the runtime"),
+        }
+        backoff.wait().await;
+    }
 }
 
 fn archives(folder: &Path) -> Vec<PathBuf> {
