@@ -3,6 +3,8 @@
 //! Channels and their contents are those of upstream's `remotecommand`: stdin, stdout, stderr, an error channel that
 //! carries a Status at the end, and a resize channel that carries `{"Width":80,"Height":24}`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use edgek_node_runtime::{Output, Session, TerminalSize};
 use futures::{SinkExt as _, StreamExt as _};
@@ -29,6 +31,8 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 /// v5: the next byte names a channel whose sender is done.
 const CLOSE: u8 = 255;
+/// How long a client may take to answer the end of a connection.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// The streams that the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,7 +140,10 @@ where
     };
     tokio::pin!(incoming, outgoing);
     tokio::select! {
-        () = &mut outgoing => {}
+        () = &mut outgoing => {
+            // A connection that is dropped with input unread is reset, and the status may be lost on its way.
+            let _ = tokio::time::timeout(CLOSING, incoming).await;
+        }
         // The client has closed its side: whoever detaches does not wait for the command.
         () = &mut incoming => {}
     }
@@ -220,8 +227,7 @@ where
     let serve = async move {
         // Clients that open no streams are cut off by whoever dials them; upstream waits 30 s.
         let waiting = Streams::collect(&mut opened, wanted);
-        let Ok(Some(streams)) = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await
-        else {
+        let Ok(Some(streams)) = tokio::time::timeout(Duration::from_secs(30), waiting).await else {
             return;
         };
         carry(session, streams, form).await;
@@ -287,6 +293,9 @@ async fn carry(session: Session, streams: Streams, form: StatusForm) {
 
 #[cfg(test)]
 mod tests {
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
     use super::*;
 
     #[test]
@@ -295,6 +304,26 @@ mod tests {
         let failed = status_of(Ok(7));
         assert_eq!(failed["reason"], "NonZeroExitCode");
         assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "7"}));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_is_heard_out_after_the_end_of_the_command() {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let (_, output) = mpsc::channel(1);
+        let (ended, exit) = tokio::sync::oneshot::channel();
+        ended.send(Ok(0)).unwrap();
+        let session = Session { stdin: None, output, resize: mpsc::channel(1).0, exit };
+        let serve = async {
+            over_websocket(websocket::accept(server).await, session, Wanted::default()).await;
+        };
+        let speak = async {
+            let status = client.by_ref().skip(1).next().await.unwrap().unwrap();
+            assert!(status.into_data().starts_with(b"\x03{"));
+            client.send(on_channel(STDIN, &[0; 64 << 10])).await.unwrap();
+            client.close(None).await.unwrap();
+        };
+        tokio::join!(serve, speak);
     }
 
     #[test]
