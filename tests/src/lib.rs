@@ -295,7 +295,11 @@ impl Host {
 
     /// The bundled kubectl, not run yet.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(edgek());
+        self.kubectl_of(self.command(edgek()), arguments)
+    }
+
+    /// kubectl, given how edgek is run.
+    fn kubectl_of(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.env("EDGEK_DATA_DIR", self.data_dir()).env("KUBECONFIG", self.kubeconfig());
         // Every host has the same address: what kubectl remembers of one is not true of another.
         command.env("KUBECACHEDIR", self.folder.path().join("cache"));
@@ -303,9 +307,11 @@ impl Host {
         command
     }
 
-    /// kubectl with `input` on its standard input.
+    /// kubectl with `input` on its standard input; it is ended when it does not end by itself.
     pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> String {
-        let mut command = self.kubectl_command(arguments);
+        let mut limited = self.command("timeout");
+        limited.arg(PATIENCE.as_secs().to_string()).arg(edgek());
+        let mut command = self.kubectl_of(limited, arguments);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

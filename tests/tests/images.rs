@@ -96,8 +96,8 @@ fn registries_get_the_login_and_the_trust_they_need() {
         host,
         &format!(
             "configs:\n  '127.0.0.1:5001': {{auth: {{username: user, password: secret}}}}\n  \
-             '192.0.2.10:5002': {{tls: {{ca_file: {}}}}}\n",
-            certificate.display()
+             '192.0.2.10:5002': {{tls: {{ca_file: {ca}}}}}\n  '192.0.2.10:5004': {{tls: {{ca_file: {ca}}}}}\n",
+            ca = certificate.display()
         ),
     );
     runs(&namespace, "known", &format!("127.0.0.1:5001/{BUSYBOX}"), "");

@@ -182,6 +182,8 @@ fn scaling_restarting_pausing_and_deleting() {
     let before = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]);
     namespace.kubectl(&["rollout", "pause", "deployment/web"]);
     namespace.kubectl(&["set", "env", "deployment/web", "A=b"]);
+    let changed = namespace.field("deployment/web", ".metadata.generation");
+    namespace.wait("deployment/web", &format!("jsonpath={{.status.observedGeneration}}={changed}"));
     assert_eq!(namespace.kubectl(&["get", "rs", "-l", "app=web", "-o", "name"]).lines().count(), 1);
     namespace.kubectl(&["rollout", "resume", "deployment/web"]);
     rolled_out(&namespace);

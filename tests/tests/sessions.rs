@@ -1,7 +1,7 @@
 //! What a user does with a running container: logs, exec, attach, run, port-forward, cp.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use edgek_tests::{AGNHOST, BUSYBOX, Namespace, Terminal};
@@ -210,6 +210,19 @@ impl Forward {
         curl.stdout(Stdio::piped());
         curl
     }
+
+    /// A connection that has carried an answer and stays open.
+    fn stay_open(&self, namespace: &Namespace) -> Child {
+        let mut curl = namespace.host.command("curl");
+        curl.args(["-sSN", &format!("telnet://127.0.0.1:{}", self.port)]);
+        let mut curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl");
+        let request = b"GET /echo?msg=open HTTP/1.1\r\nHost: web\r\n\r\n";
+        curl.stdin.as_mut().expect("a pipe").write_all(request).expect("a request");
+        let mut line = String::new();
+        BufReader::new(curl.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an answer");
+        assert_eq!(line, "HTTP/1.1 200 OK\r\n");
+        curl
+    }
 }
 
 impl Drop for Forward {
@@ -231,6 +244,7 @@ fn port_forward_carries_connections_side_by_side() {
     fs::write(&file, "0123456789abcdef".repeat(256 * 1024)).expect("a file to send");
     for choice in PROTOCOLS {
         let forward = Forward::start(&namespace, choice);
+        let mut open = forward.stay_open(&namespace);
         let asked: Vec<_> = (0..10)
             .map(|n| forward.curl(&namespace, &format!("/echo?msg=answer-{n}")).spawn().expect("curl"))
             .collect();
@@ -243,6 +257,9 @@ fn port_forward_carries_connections_side_by_side() {
         let answer: serde_json::Value = serde_json::from_slice(&sent.expect("curl").stdout).expect("JSON");
         let stored = answer["output"].as_str().expect("a file's name");
         assert_eq!(namespace.exec("web", &["stat", "-c", "%s", stored]), "4194304\n", "websockets {choice}");
+        assert!(open.try_wait().expect("curl").is_none(), "it was closed: websockets {choice}");
+        open.kill().expect("curl is told to end");
+        open.wait().expect("the end of curl");
     }
 }
 

@@ -66,7 +66,7 @@ fn volumes_show_config_maps_secrets_and_the_pod() {
         {name: secret, secret: {secretName: login, defaultMode: 256}},
         {name: pod, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}, {path: labels, fieldRef: {fieldPath: metadata.labels}}]}},
         {name: both, projected: {sources: [{configMap: {name: settings, items: [{key: a, path: a}]}}, {secret: {name: login}}]}}],";
-    let mounts = "volumeMounts: [{name: all, mountPath: /all}, {name: some, mountPath: /some}, {name: secret, mountPath: /secret, readOnly: true},
+    let mounts = "volumeMounts: [{name: all, mountPath: /all}, {name: some, mountPath: /some}, {name: secret, mountPath: /secret},
         {name: pod, mountPath: /pod}, {name: both, mountPath: /both}, {name: all, mountPath: /one, subPath: a}],";
     let text = "cat /all/a /all/b /some/deep/er /secret/password /pod/name /both/a /both/password /one; ls /all; ls /both; \
         stat -L -c %a /some/deep/er /secret/password /all/a; stat -f -c %T /secret; touch /secret/x 2>/dev/null || echo read-only";
@@ -75,24 +75,31 @@ fn volumes_show_config_maps_secrets_and_the_pod() {
 }
 
 #[test]
-fn a_changed_config_map_reaches_the_files() {
+fn what_changes_reaches_the_files() {
     let namespace = Namespace::new();
     namespace.kubectl(&["create", "configmap", "settings", "--from-literal=a=old"]);
+    namespace.kubectl(&["create", "secret", "generic", "login", "--from-literal=password=old"]);
     namespace.ready_pod(
         "reader",
         &script(
             "sleep 600",
-            "volumeMounts: [{name: all, mountPath: /all}],",
-            "terminationGracePeriodSeconds: 0, volumes: [{name: all, configMap: {name: settings}}],",
+            "volumeMounts: [{name: all, mountPath: /all}, {name: secret, mountPath: /secret}, {name: pod, mountPath: /pod}],",
+            "terminationGracePeriodSeconds: 0, volumes: [{name: all, configMap: {name: settings}}, {name: secret, secret: {secretName: login}},
+             {name: pod, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}],",
         ),
     );
-    assert_eq!(namespace.exec("reader", &["cat", "/all/a"]), "old");
-    namespace.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data": {"a": "new", "b": "more"}}"#]);
-    namespace.host.eventually("the new data", || {
+    let shows = |files: &[&str], expected: &str| {
         namespace
-            .try_kubectl(&["exec", "reader", "--", "cat", "/all/a", "/all/b"])
-            .is_ok_and(|text| text == "newmore")
-    });
+            .try_kubectl(&[&["exec", "reader", "--", "cat"], files].concat())
+            .is_ok_and(|text| text == expected)
+    };
+    assert!(shows(&["/all/a", "/secret/password", "/pod/labels"], "oldold"));
+    namespace.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data": {"a": "new", "b": "more"}}"#]);
+    namespace.host.eventually("the new data", || shows(&["/all/a", "/all/b"], "newmore"));
+    namespace.kubectl(&["patch", "secret", "login", "-p", r#"{"stringData": {"password": "new"}}"#]);
+    namespace.host.eventually("the new password", || shows(&["/secret/password"], "new"));
+    namespace.kubectl(&["label", "pod", "reader", "tier=front"]);
+    namespace.host.eventually("the new label", || shows(&["/pod/labels"], "tier=\"front\""));
 }
 
 #[test]
@@ -101,11 +108,11 @@ fn empty_folders_are_on_disk_or_in_memory_and_shared_in_the_pod() {
     let pod = "volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory, sizeLimit: 1Mi}}],
         initContainers: [{name: writer, image: 'IMAGE', command: [sh, -c, 'echo from init > /disk/a'], volumeMounts: [{name: disk, mountPath: /disk}]}],"
         .replace("IMAGE", BUSYBOX);
-    let mounts = "volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}],";
-    let text = "cat /disk/a; stat -f -c %T /memory; stat -c %a /disk /memory; df -k /memory | tail -1 | tr -s \" \" | cut -d \" \" -f 2; \
+    let mounts = "volumeMounts: [{name: disk, mountPath: /disk}, {name: disk, mountPath: /fixed, readOnly: true}, {name: memory, mountPath: /memory}],";
+    let text = "cat /disk/a; touch /fixed/a 2>/dev/null || echo read-only; stat -f -c %T /memory; stat -c %a /disk /memory; df -k /memory | tail -1 | tr -s \" \" | cut -d \" \" -f 2; \
         dd if=/dev/zero of=/memory/big bs=1M count=2 2>/dev/null || echo full";
     let printed = namespace.finished_pod("empty", &script(text, mounts, &pod));
-    assert_eq!(printed, "from init\ntmpfs\n777\n777\n1024\nfull\n");
+    assert_eq!(printed, "from init\nread-only\ntmpfs\n777\n777\n1024\nfull\n");
 }
 
 #[test]
@@ -162,10 +169,12 @@ fn a_pod_has_a_token_that_the_server_knows() {
 fn limits_are_values_of_the_control_group() {
     let namespace = Namespace::new();
     let resources = "resources: {limits: {memory: 64Mi, cpu: 500m}, requests: {cpu: 250m}},";
-    let text = "if [ -e /sys/fs/cgroup/memory.max ]; then cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max; \
-        else cat /sys/fs/cgroup/memory/memory.limit_in_bytes; echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us); fi";
+    let text = "if [ -e /sys/fs/cgroup/memory.max ]; then cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max; weight=$(cat /sys/fs/cgroup/cpu.weight); \
+            [ $weight -gt 1 ] && [ $weight -lt 100 ] && echo weighed; \
+        else cat /sys/fs/cgroup/memory/memory.limit_in_bytes; echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us); \
+            [ $(cat /sys/fs/cgroup/cpu/cpu.shares) = 256 ] && echo weighed; fi";
     let printed = namespace.finished_pod("limited", &script(text, resources, ""));
-    assert_eq!(printed, "67108864\n50000 100000\n");
+    assert_eq!(printed, "67108864\n50000 100000\nweighed\n");
     assert_eq!(namespace.field("pod/limited", ".status.qosClass"), "Burstable");
 
     namespace.pod("greedy", &script("tail /dev/zero", "resources: {limits: {memory: 16Mi}},", ""));
