@@ -132,6 +132,7 @@ pub(crate) async fn create(
     if !problems.is_empty() {
         return Err(Error::Invalid { subject: key.kind_subject(&name), problems });
     }
+    (strategy.warnings)(object, None).into_iter().for_each(|warning| admission.warn(warning));
     let named = Key { name: &name, ..*key };
     let request = named.request(admission, Operation::Create, "", &name, None);
     admission.validate(&request, object).await.map_err(|error| named.refused(error))
@@ -163,6 +164,9 @@ pub(crate) async fn update(
     part.validate(strategy, new, old, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Invalid { subject: key.kind_subject(key.name), problems });
+    }
+    if part == Part::Object {
+        (strategy.warnings)(new, Some(old)).into_iter().for_each(|warning| admission.warn(warning));
     }
     admission.validate(&request, new).await.map_err(|error| key.refused(error))
 }

@@ -8,7 +8,9 @@ use std::ops::RangeInclusive;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-use crate::kinds::service::{CLUSTER_IPS, has_cluster_ip, has_node_ports, is_headless};
+use crate::kinds::service::{
+    CLUSTER_IPS, has_cluster_ip, has_foreign_endpoints, has_node_ports, is_headless,
+};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
 
@@ -65,7 +67,14 @@ impl ServiceRange {
         errors: &mut ErrorList,
     ) {
         if has_cluster_ip(service) {
+            let names_others = has_foreign_endpoints(service);
             let spec = service.object_mut("spec");
+            if names_others && !spec.has("ipFamilies") {
+                spec.default_empty("ipFamilyPolicy", "RequireDualStack");
+                if spec.text("ipFamilyPolicy") != "SingleStack" {
+                    spec.set("ipFamilies", json!(["IPv4", "IPv6"]));
+                }
+            }
             spec.default_empty("ipFamilies", json!(["IPv4"]));
             spec.default_empty("ipFamilyPolicy", "SingleStack");
             if !is_headless(service) {

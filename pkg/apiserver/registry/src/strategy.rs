@@ -29,6 +29,8 @@ pub(crate) struct Strategy {
     pub(crate) validate_update: fn(&Value, &Value, &mut ErrorList),
     /// What is wrong with a change of the status.
     pub(crate) validate_status: fn(&Value, &Value, &mut ErrorList),
+    /// What is allowed in a new object, or in one changed from an old one, but seldom meant.
+    pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Who owns `status`.
     pub(crate) status: StatusField,
     /// Whether `metadata.generation` counts the changes of what was asked for.
@@ -114,6 +116,7 @@ pub(crate) const PLAIN: Strategy = Strategy {
     validate_create: |_, _| {},
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
+    warnings: |_, _| Vec::new(),
     status: StatusField::Plain,
     generation: Generation::None,
     unconditional_update: UnconditionalUpdate::Allowed,

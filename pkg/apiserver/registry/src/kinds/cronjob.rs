@@ -4,14 +4,28 @@ use serde_json::Value;
 
 use super::job;
 use super::workload::{self, SPEC};
+use crate::pod::warnings;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy { default, validate, warnings, ..SPEC_AND_STATUS };
 
 /// Jobs are named after their CronJob, with eleven characters more, and have labels of their name.
 const MAX_NAME: usize = 52;
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let path = "spec.jobTemplate.spec.template.spec";
+    match old {
+        Some(old) if old.number("metadata.generation") == new.number("metadata.generation") => Vec::new(),
+        Some(_) => warnings::of_spec(new.at(path), path),
+        None => {
+            let mut all = warnings::of_name(new, "Pod names and hostnames");
+            all.extend(warnings::of_spec(new.at(path), path));
+            all
+        }
+    }
+}
 
 fn default(cron: &mut Value) {
     let spec = cron.object_mut("spec");

@@ -10,8 +10,15 @@ use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::{Fields, same};
 
-pub(super) const STRATEGY: Strategy =
-    Strategy { default, prepare_create, prepare_update, validate, validate_update, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy {
+    default,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_update,
+    warnings: workload::template_warnings,
+    ..SPEC_AND_STATUS
+};
 
 /// The annotation that counts the changes of the template, for clients from before `metadata.generation` did.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";

@@ -14,6 +14,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     prepare_status,
     validate,
     validate_update,
+    warnings: workload::warnings,
     // Deployment controllers take notice of annotations.
     generation: Generation::CountedWith("annotations"),
     ..SPEC_AND_STATUS

@@ -15,6 +15,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     prepare_create,
     validate,
     validate_update,
+    warnings: workload::warnings,
     garbage: Garbage::Orphan,
     ..SPEC_AND_STATUS
 };

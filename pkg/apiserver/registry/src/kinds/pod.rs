@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::{Use, default_pod, quality, validate_pod_update, validate_spec};
+use crate::pod::{Use, default_pod, quality, validate_pod_update, validate_spec, warnings};
 use crate::strategy::{Deleted, SPEC_AND_STATUS, Strategy};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
@@ -14,12 +14,23 @@ pub(super) const STRATEGY: Strategy = Strategy {
     validate,
     validate_create,
     validate_update: validate_pod_update,
+    warnings,
     grace,
     deleted: Deleted::Object,
     ..SPEC_AND_STATUS
 };
 
 const SPEC: Path<'static> = Path::Root("spec");
+
+/// Changes of pods are made by programs, which read no warnings.
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some() {
+        return Vec::new();
+    }
+    let mut all = warnings::of_name(new, "the Pod's hostname");
+    all.extend(warnings::of_spec(new.at("spec"), "spec"));
+    all
+}
 
 fn prepare_create(pod: &mut Value) {
     pod.set("status", json!({"phase": "Pending", "qosClass": quality(pod)}));

@@ -9,7 +9,8 @@ use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::Fields;
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy =
+    Strategy { default, warnings: workload::warnings, validate, validate_update, ..SPEC_AND_STATUS };
 
 fn default(set: &mut Value) {
     let spec = set.object_mut("spec");

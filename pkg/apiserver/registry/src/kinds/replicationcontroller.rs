@@ -9,7 +9,7 @@ use edgek_api::field::ErrorList;
 use edgek_apiserver_admission::fields::{Fields, is_empty};
 
 pub(super) const STRATEGY: Strategy =
-    Strategy { default, validate, garbage: Garbage::Orphan, ..SPEC_AND_STATUS };
+    Strategy { default, warnings: workload::warnings, validate, garbage: Garbage::Orphan, ..SPEC_AND_STATUS };
 
 fn default(controller: &mut Value) {
     let labels = controller.at("spec.template.metadata.labels").clone();

@@ -11,7 +11,7 @@ use crate::labels;
 use crate::pod::{NO_ADDRESS, port_number, port_number_or_name};
 use crate::strategy::{Deleted, Generation, SPEC_AND_STATUS, Strategy, UpdateOfMissing};
 use edgek_api::field::{ErrorList, Path};
-use edgek_apiserver_admission::fields::{Fields, same};
+use edgek_apiserver_admission::fields::{Fields, is_empty, same};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     name: name::Rule::Label,
@@ -19,6 +19,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     prepare_update,
     validate,
     validate_update,
+    warnings,
     generation: Generation::None,
     update_of_missing: UpdateOfMissing::Create,
     deleted: Deleted::Object,
@@ -44,9 +45,46 @@ pub(crate) fn is_headless(service: &Value) -> bool {
     service.text("spec.clusterIP") == "None"
 }
 
+/// Whether a service only gives a name to endpoints that others write: they may be of any family.
+pub(crate) fn has_foreign_endpoints(service: &Value) -> bool {
+    is_headless(service) && is_empty(service.at("spec.selector"))
+}
+
 fn is_external(service: &Value) -> bool {
     matches!(service.text("spec.type"), "NodePort" | "LoadBalancer")
-        || !service.items("spec.externalIPs").is_empty()
+        || (service.text("spec.type") == "ClusterIP" && !service.items("spec.externalIPs").is_empty())
+}
+
+fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
+    let spec = service.at("spec");
+    let (kind, has_ips) = (spec.text("type"), !spec.items("externalIPs").is_empty());
+    let is_name = kind == "ExternalName";
+    let headless = kind == "ClusterIP" && is_headless(service);
+    let warnings = [
+        (
+            headless && !spec.text("loadBalancerIP").is_empty(),
+            "spec.loadBalancerIP is ignored for headless services",
+        ),
+        (headless && has_ips, "spec.externalIPs is ignored for headless services"),
+        (
+            headless && spec.text("sessionAffinity") != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            has_ips && !headless && !is_name,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (has_ips && is_name, "spec.externalIPs is ignored when spec.type is \"ExternalName\""),
+        (
+            !is_name && !spec.text("externalName").is_empty(),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            spec.text("trafficDistribution") == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ];
+    warnings.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_owned()).collect()
 }
 
 /// Whether a load balancer asks each node whether it has pods of a service.
@@ -215,7 +253,7 @@ fn external_ip(ip: &str, path: &Path<'_>, errors: &mut ErrorList) {
 
 /// The addresses of the cluster are of one family here, and both spellings of a service's say the same.
 fn addresses(service: &Value, errors: &mut ErrorList) {
-    if !has_cluster_ip(service) {
+    if !has_cluster_ip(service) || has_foreign_endpoints(service) {
         return;
     }
     let spec = service.at("spec");

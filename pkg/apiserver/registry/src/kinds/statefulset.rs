@@ -6,9 +6,17 @@ use super::workload::{self, SPEC};
 use crate::pod::default_template;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_api::field::ErrorList;
+use edgek_api::name;
 use edgek_apiserver_admission::fields::{Fields, same};
 
-pub(super) const STRATEGY: Strategy = Strategy { default, validate, validate_update, ..SPEC_AND_STATUS };
+pub(super) const STRATEGY: Strategy = Strategy {
+    name: name::Rule::Label,
+    default,
+    warnings: workload::template_warnings,
+    validate,
+    validate_update,
+    ..SPEC_AND_STATUS
+};
 
 /// The fields of the spec that may change.
 const MUTABLE: [&str; 8] = [

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::meta::immutable;
 use crate::strategy::{Deleted, PLAIN, Strategy};
 use edgek_api::field::{ErrorList, Path};
-use edgek_apiserver_admission::fields::Fields;
+use edgek_apiserver_admission::fields::{Fields, is_empty, same};
 
 pub(super) const CLASS: Strategy = Strategy {
     default: default_class,
@@ -14,7 +14,8 @@ pub(super) const CLASS: Strategy = Strategy {
     deleted: Deleted::Object,
     ..PLAIN
 };
-pub(super) const DRIVER: Strategy = Strategy { default: default_driver, deleted: Deleted::Object, ..PLAIN };
+pub(super) const DRIVER: Strategy =
+    Strategy { default: default_driver, warnings: driver_warnings, deleted: Deleted::Object, ..PLAIN };
 
 fn default_class(class: &mut Value) {
     class.default("reclaimPolicy", "Delete");
@@ -47,6 +48,15 @@ fn validate_class_update(new: &Value, old: &Value, errors: &mut ErrorList) {
         &Path::Root("volumeBindingMode"),
         errors,
     );
+}
+
+fn driver_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let requests = new.at("spec.tokenRequests");
+    let unchanged = old.is_some_and(|old| same(old.at("spec.tokenRequests"), requests));
+    if unchanged || is_empty(requests) || new.has("spec.serviceAccountTokenInSecrets") {
+        return Vec::new();
+    }
+    vec!["spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".to_owned()]
 }
 
 fn default_driver(driver: &mut Value) {

@@ -3,11 +3,30 @@
 use serde_json::Value;
 
 use crate::labels;
-use crate::pod::{NOT_NEGATIVE, validate_template};
+use crate::pod::{NOT_NEGATIVE, validate_template, warnings};
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::{Fields, is_empty};
 
 pub(super) const SPEC: Path<'static> = Path::Root("spec");
+
+/// The warnings about the template of a workload, when it is new or what was asked for has changed.
+pub(super) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let generation = |workload: &Value| workload.number("metadata.generation");
+    match old {
+        Some(old) if generation(old) == generation(new) => Vec::new(),
+        _ => warnings::of_spec(new.at("spec.template.spec"), "spec.template.spec"),
+    }
+}
+
+/// The same, with those about a name that pods are named after.
+pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut all = match old {
+        None => warnings::of_name(new, "Pod names and hostnames"),
+        Some(_) => Vec::new(),
+    };
+    all.extend(template_warnings(new, old));
+    all
+}
 
 /// Numbers that may not be negative.
 pub(super) fn not_negative(object: &Value, fields: &[&str], path: &Path<'_>, errors: &mut ErrorList) {

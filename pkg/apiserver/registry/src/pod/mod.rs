@@ -11,6 +11,7 @@ mod security;
 mod spec;
 mod update;
 mod volume;
+pub(crate) mod warnings;
 
 pub(crate) use container::{port_number, port_number_or_name};
 pub(crate) use defaults::{pod as default_pod, template as default_template};

@@ -94,11 +94,6 @@ fn numbers(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             "must be between 1 and 2147483647, inclusive",
         );
     }
-    for field in ["terminationGracePeriodSeconds"] {
-        if let Some(seconds) = spec.number(field).filter(|seconds| *seconds < 0) {
-            errors.invalid(&path.field(field), seconds, NOT_NEGATIVE);
-        }
-    }
 }
 
 /// What upstream says of a negative number.
