@@ -4,6 +4,7 @@
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 pub mod api;
+mod machine;
 mod namespace;
 mod reboot;
 mod registry;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+pub use machine::Machine;
 pub use namespace::Namespace;
 pub use registry::Registry;
 pub use terminal::Terminal;

@@ -54,8 +54,8 @@ Description=A shell for tests
 
 [Service]
 Environment=HOME=/root
-ExecStart=/bin/sh -c 'stty -F /dev/ttyS1 raw -echo && echo started >/dev/ttyS1 && exec sh </dev/ttyS1 >/dev/ttyS1'
-KillMode=process
+ExecStart=/bin/sh -c 'exec </dev/ttyS1 >/dev/ttyS1 && stty raw -echo && echo started && exec sh'
+KillSignal=SIGKILL
 ";
 
 /// Makes the machine, unless the last run had the same recipe and package sources.
