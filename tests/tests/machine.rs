@@ -17,7 +17,7 @@ const SLEEPER: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name"
 /// Everything that a program can leave on a machine, in files of a folder; kubectl's cache belongs to its user.
 const SNAPSHOT: &str = r#"
 mkdir -p $1 && cd $1
-readlink /proc/[0-9]*/exe | sort -u >processes
+programs=$(readlink /proc/[0-9]*/exe); echo "$programs" | sort -u >processes
 findmnt --raw --noheadings --output TARGET,FSTYPE | sort >mounts
 ip -brief address | tr -s ' ' >addresses
 ip route show table all | sort >routes
@@ -26,7 +26,7 @@ systemctl list-unit-files --no-legend --no-pager >units
 systemctl list-units --all --plain --no-legend --no-pager 'edgek*' >loaded
 find /sys/fs/cgroup -type d | sort >cgroups
 find / /run -xdev -not -path '/var/log/journal/*' -not -path '/run/udev/*' -not -path '/run/systemd/*' \
-    -not -path '/tmp/*' -not -path '/var/tmp/*' -not -path '/root/.kube*' | sort >files
+    -not -path '/tmp/*' -not -path '/var/tmp/*' -not -path '*/.kube*' | sort >files
 "#;
 
 /// Puts images where edgek imports them from, and installs edgek.
