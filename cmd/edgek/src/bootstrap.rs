@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use edgek_apiserver_authz::bootstrap;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use edgek_base_pki::Pki;
 use edgek_client::{Client, Error, Patch, ResourceRef};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing, and brings roles that update themselves to the rules of this version.
-pub(crate) async fn ensure(client: &Client, config: &ServerConfig, pki: &Pki) -> Result<()> {
+pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Result<()> {
     for name in NAMESPACES {
         create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
     }
@@ -156,7 +156,7 @@ fn extension_authentication(pki: &Pki) -> Value {
 }
 
 /// The API server as pods know it; always the first address of the service range.
-fn kubernetes_service(config: &ServerConfig) -> Value {
+fn kubernetes_service(config: &Config) -> Value {
     let address = config.service_cidr.nth(1).unwrap_or(config.service_cidr.network).to_string();
     json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},

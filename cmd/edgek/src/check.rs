@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use clap::ArgMatches;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use nix::sys::statvfs::statvfs;
 
 use crate::exit::{Code, Failure};
@@ -51,7 +51,7 @@ fn print(question: &str, finding: &Finding) {
     println!("{mark}  {question}: {text}");
 }
 
-fn findings(config: &ServerConfig) -> Vec<(&'static str, Finding)> {
+fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut findings = vec![
         ("user", user()),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use edgek_base_config::{SETTINGS, Setting, Shape};
+use edgek_base_config::{Role, SETTINGS, Setting, Shape};
 
 /// The version of edgek and of the Kubernetes it serves.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.37.0)");
@@ -19,10 +19,10 @@ pub(crate) fn command() -> Command {
                 .about("Run a node in the foreground")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
-                .subcommand(
-                    with_settings(Command::new("server").about("Run the control plane and a node"))
-                        .arg(Arg::new("supervised").long("supervised").action(ArgAction::SetTrue).hide(true)),
-                ),
+                .subcommand(supervised(with_settings(
+                    Command::new("server").about("Run the control plane and a node"),
+                    &[Role::Server],
+                ))),
         )
         .subcommand(
             Command::new("service")
@@ -36,9 +36,13 @@ pub(crate) fn command() -> Command {
                 )
                 .subcommand(Command::new("supervise").hide(true)),
         )
-        .subcommand(with_settings(Command::new("check").about("Check whether this machine can run edgek")))
+        .subcommand(with_settings(
+            Command::new("check").about("Check whether this machine can run edgek"),
+            &[Role::Server, Role::Agent],
+        ))
         .subcommand(with_settings(
             Command::new("uninstall").about("End all pods and take every trace of edgek off this machine"),
+            &[Role::Server, Role::Agent],
         ))
         .subcommand(passthrough("kubectl", "Run the bundled kubectl against this cluster"))
         .subcommand(passthrough("ctr", "Run the bundled ctr against this node's containerd"))
@@ -49,12 +53,20 @@ pub(crate) fn command() -> Command {
         )
 }
 
-fn with_settings(command: Command) -> Command {
+/// The flag by which `edgek service` asks to be followed into its end.
+fn supervised(command: Command) -> Command {
+    command.arg(Arg::new("supervised").long("supervised").action(ArgAction::SetTrue).hide(true))
+}
+
+/// The settings that all roles share and those of `roles`, as flags.
+fn with_settings(command: Command, roles: &[Role]) -> Command {
     let config =
         Arg::new("config").long("config").short('c').value_name("PATH").help(
             "Configuration file; also PATH.d/*.yaml [default: /etc/edgek/config.yaml] [env: EDGEK_CONFIG]",
         );
-    command.arg(config).args(SETTINGS.iter().map(argument))
+    let settings =
+        SETTINGS.iter().filter(|setting| setting.role == Role::Both || roles.contains(&setting.role));
+    command.arg(config).args(settings.map(argument))
 }
 
 fn argument(setting: &'static Setting) -> Arg {

@@ -9,7 +9,7 @@ use edgek_api::schema::Schema;
 use edgek_apiserver_authn::{ClientCertificates, Credentials, PRIVILEGED_GROUP, Tokens, User};
 use edgek_apiserver_authz::{Chain, NodeAuthorizer, Rbac};
 use edgek_apiserver_http::{Dial, Parts, Server, ServiceRange};
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::{Pki, Serving, kubeconfig};
 use edgek_client::Client;
@@ -31,7 +31,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Binds the port, opens the store and the PKI, and begins to serve.
     pub(crate) async fn start(
-        config: &ServerConfig,
+        config: &Config,
         node: &Identity<'_>,
         dial: Arc<dyn Dial>,
         scope: &Scope,
@@ -91,7 +91,7 @@ pub(crate) struct Identity<'a> {
     pub(crate) address: IpAddr,
 }
 
-async fn bind(config: &ServerConfig) -> Result<TcpListener, Failure> {
+async fn bind(config: &Config) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(config.bind_address, config.https_listen_port);
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
@@ -106,7 +106,7 @@ async fn bind(config: &ServerConfig) -> Result<TcpListener, Failure> {
 }
 
 fn build(
-    config: &ServerConfig,
+    config: &Config,
     store: &Arc<Store>,
     rbac: &Arc<Rbac>,
     pki: &Pki,
@@ -141,12 +141,12 @@ fn build(
 }
 
 /// Where this machine reaches its own API server.
-fn own_address(config: &ServerConfig) -> IpAddr {
+fn own_address(config: &Config) -> IpAddr {
     if config.bind_address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { config.bind_address }
 }
 
 fn tls(
-    config: &ServerConfig,
+    config: &Config,
     node: &Identity<'_>,
     pki: &Arc<Pki>,
     scope: &Scope,
@@ -181,7 +181,7 @@ fn tls(
     Ok(Arc::new(tls))
 }
 
-fn keep_kubeconfig(config: &ServerConfig, pki: &Arc<Pki>, scope: &Scope) -> Result<(), Failure> {
+fn keep_kubeconfig(config: &Config, pki: &Arc<Pki>, scope: &Scope) -> Result<(), Failure> {
     let admin = kubeconfig::Admin {
         path: config.write_kubeconfig.clone(),
         mode: config.write_kubeconfig_mode.0,

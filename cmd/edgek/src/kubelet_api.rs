@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::{Pki, Serving};
 use edgek_node_kubelet::kubelet::Kubelet;
@@ -19,7 +19,7 @@ use crate::control_plane::Identity;
 /// kubelet inside the process; only who scrapes the node itself is left without.
 pub(crate) async fn listen(
     kubelet: &Kubelet,
-    config: &ServerConfig,
+    config: &Config,
     node: &Identity<'_>,
     pki: &Arc<Pki>,
     scope: &Scope,

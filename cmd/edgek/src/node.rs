@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use edgek_base_config::{Cidr, ServerConfig};
+use edgek_base_config::{Cidr, Config};
 use edgek_base_lifecycle::Scope;
 use edgek_base_sys::memory;
 use edgek_client::Client;
-use edgek_node_kubelet::config::Config;
+use edgek_node_kubelet::config as kubelet;
 use edgek_node_kubelet::gc::ImageGc;
 use edgek_node_kubelet::kubelet::Kubelet;
 use edgek_node_kubelet::node::pressure::Thresholds;
@@ -27,7 +27,7 @@ use crate::{archives, sources};
 const NODE_PREFIX: u8 = 24;
 
 /// Where the node's parts keep their state.
-pub(crate) fn network_config(config: &ServerConfig) -> Result<edgek_node_network::Config> {
+pub(crate) fn network_config(config: &Config) -> Result<edgek_node_network::Config> {
     let range = |cidr: &Cidr, prefix| match cidr.network {
         IpAddr::V4(network) => Ok(Range { network, prefix }),
         IpAddr::V6(_) => bail!("cluster-cidr: {cidr} is not an IPv4 range"),
@@ -43,7 +43,7 @@ pub(crate) fn network_config(config: &ServerConfig) -> Result<edgek_node_network
 
 /// Unpacks what is missing and starts the parts of the node. It becomes Ready by itself.
 pub(crate) async fn start(
-    config: &ServerConfig,
+    config: &Config,
     name: &str,
     address: IpAddr,
     client: Client,
@@ -66,7 +66,7 @@ pub(crate) async fn start(
     Ok(Kubelet::start(scope, kubelet_config, client, runtime, Arc::new(network), imported))
 }
 
-fn start_runtime(config: &ServerConfig, bundle: &Bundle, scope: &Scope) -> Result<Arc<Containerd>> {
+fn start_runtime(config: &Config, bundle: &Bundle, scope: &Scope) -> Result<Arc<Containerd>> {
     let daemon = DaemonConfig {
         bin_dir: bundle.current(),
         root_dir: config.data_dir.join("agent/containerd"),
@@ -90,7 +90,7 @@ fn start_runtime(config: &ServerConfig, bundle: &Bundle, scope: &Scope) -> Resul
 }
 
 /// Reads `registries.yaml`, if there is one.
-fn registries(config: &ServerConfig) -> Result<Registries> {
+fn registries(config: &Config) -> Result<Registries> {
     let path = &config.private_registry;
     match std::fs::read_to_string(path) {
         Ok(text) => {
@@ -114,10 +114,10 @@ fn finish_in_background(bundle: Bundle, scope: &Scope) {
     });
 }
 
-fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<Config> {
+fn kubelet_config(config: &Config, name: &str, address: IpAddr) -> Result<kubelet::Config> {
     let mut labels: std::collections::BTreeMap<String, String> = config.node_labels.iter().cloned().collect();
     labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
-    Ok(Config {
+    Ok(kubelet::Config {
         node_name: name.to_owned(),
         node_ips: vec![address],
         root: config.data_dir.join("agent/kubelet"),
@@ -143,7 +143,7 @@ fn kubelet_config(config: &ServerConfig, name: &str, address: IpAddr) -> Result<
 }
 
 /// The cgroup of all pods, from the root of each hierarchy.
-pub(crate) fn pods_cgroup(config: &ServerConfig) -> PathBuf {
+pub(crate) fn pods_cgroup(config: &Config) -> PathBuf {
     config.cgroup_root.join("kubepods")
 }
 
@@ -160,7 +160,7 @@ fn taint(text: &str) -> Result<Taint> {
 }
 
 /// The node's address, or loopback's when there is none: a node without a network still runs pods.
-pub(crate) async fn address(config: &ServerConfig) -> Result<IpAddr> {
+pub(crate) async fn address(config: &Config) -> Result<IpAddr> {
     if let Some(address) = config.node_ip {
         return Ok(address);
     }

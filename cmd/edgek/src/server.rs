@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ArgMatches;
-use edgek_base_config::{Component, ServerConfig};
+use edgek_base_config::{Component, Config};
 use edgek_base_lifecycle::Scope;
 use edgek_base_telemetry::log::{self, Format};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,7 +41,7 @@ pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     runtime.block_on(serve(config))
 }
 
-fn start_log(config: &ServerConfig) -> Result<(), Failure> {
+fn start_log(config: &Config) -> Result<(), Failure> {
     let format = match config.log_format.as_str() {
         "json" => Format::Json,
         "auto" if sources::under_journald() => Format::Journald,
@@ -58,7 +58,7 @@ struct Stages {
     node: Scope,
 }
 
-async fn serve(config: ServerConfig) -> Result<(), Failure> {
+async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let root = Scope::root();
     let stages = Stages {
@@ -94,7 +94,7 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     outcome
 }
 
-async fn start(config: &ServerConfig, stages: &Stages) -> Result<ControlPlane, Failure> {
+async fn start(config: &Config, stages: &Stages) -> Result<ControlPlane, Failure> {
     let name = node_name(config)?;
     let address = node::address(config).await?;
     let dial = LocalDial::default();
@@ -119,7 +119,7 @@ async fn start(config: &ServerConfig, stages: &Stages) -> Result<ControlPlane, F
     Ok(control_plane)
 }
 
-fn start_controllers(config: &ServerConfig, control_plane: &ControlPlane, scope: &Scope) {
+fn start_controllers(config: &Config, control_plane: &ControlPlane, scope: &Scope) {
     if !config.disable.contains(&Component::Scheduler) {
         edgek_control_scheduler::start(scope, control_plane.client("system:kube-scheduler", &[]));
     }
@@ -157,7 +157,7 @@ async fn stop_stages(stages: &Stages) {
     }
 }
 
-fn node_name(config: &ServerConfig) -> Result<String, Failure> {
+fn node_name(config: &Config) -> Result<String, Failure> {
     if let Some(name) = &config.node_name {
         return Ok(name.clone());
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use edgek_base_lifecycle::Backoff;
 use edgek_base_sys::files::create_dir_private;
 use nix::fcntl::{Flock, FlockArg};
@@ -106,7 +106,7 @@ fn open_log(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Stops a background server of this configuration, if there is one.
-pub(crate) fn stop_quietly(config: &ServerConfig) -> Result<()> {
+pub(crate) fn stop_quietly(config: &Config) -> Result<()> {
     if !config.run_dir.exists() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ArgMatches;
-use edgek_base_config::{ConfigFile, Problems, SETTINGS, ServerConfig, Shape, Sources};
+use edgek_base_config::{Config, ConfigFile, Problems, SETTINGS, Shape, Sources};
 
 use crate::exit::{Code, Failure};
 
@@ -13,12 +13,12 @@ use crate::exit::{Code, Failure};
 const CONFIG: &str = "/etc/edgek/config.yaml";
 
 /// The configuration from flags, environment and files.
-pub(crate) fn config(flags: &ArgMatches) -> Result<ServerConfig, Failure> {
+pub(crate) fn config(flags: &ArgMatches) -> Result<Config, Failure> {
     load(flag_values(flags), flags.get_one::<String>("config").map(PathBuf::from))
 }
 
 /// The configuration as a command without flags sees it.
-pub(crate) fn ambient() -> Result<ServerConfig, Failure> {
+pub(crate) fn ambient() -> Result<Config, Failure> {
     load(BTreeMap::new(), None)
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn proxies() -> Vec<(String, String)> {
     names.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
 }
 
-fn load(flags: BTreeMap<String, Vec<String>>, config: Option<PathBuf>) -> Result<ServerConfig, Failure> {
+fn load(flags: BTreeMap<String, Vec<String>>, config: Option<PathBuf>) -> Result<Config, Failure> {
     let environment = environment();
     let named = config.or_else(|| environment.get("EDGEK_CONFIG").map(PathBuf::from));
     let (files, mut problems) = read_files(named.as_deref())?;
@@ -94,6 +94,10 @@ fn read_files(named: Option<&Path>) -> Result<(Vec<ConfigFile>, Problems), Failu
 fn flag_values(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
     let mut values = BTreeMap::new();
     for setting in SETTINGS {
+        // A command takes the flags of its role.
+        if !matches!(matches.try_contains_id(setting.name), Ok(true)) {
+            continue;
+        }
         let given = match setting.shape {
             Shape::Switch => matches.get_flag(setting.name).then(|| vec!["true".to_owned()]),
             Shape::One | Shape::Many => {

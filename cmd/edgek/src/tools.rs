@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 
 use crate::bundle::Bundle;
 use crate::exit::Failure;
@@ -65,7 +65,7 @@ fn is_unset(variable: &str) -> bool {
 
 /// Where the tool is, unpacked first if need be: in the data directory, or in the user's own cache when that is not
 /// the user's to read.
-fn unpacked(tool: Tool, config: &ServerConfig) -> Result<PathBuf, Failure> {
+fn unpacked(tool: Tool, config: &Config) -> Result<PathBuf, Failure> {
     let shared = Bundle::new(config.data_dir.join("bin"));
     let program = shared.current().join(tool.name());
     if nix::unistd::geteuid().is_root() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
-use edgek_base_config::ServerConfig;
+use edgek_base_config::Config;
 use edgek_node_network::BridgeNetwork;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -91,7 +91,7 @@ fn read_process(pid: i32) -> Option<Process> {
 }
 
 /// The processes that edgek has started with these folders, and all that those have started.
-fn ours(all: &[Process], config: &ServerConfig) -> BTreeSet<i32> {
+fn ours(all: &[Process], config: &Config) -> BTreeSet<i32> {
     let programs = config.data_dir.join("bin");
     let sockets = config.run_dir.join("containerd");
     let sockets = sockets.to_string_lossy();
@@ -115,7 +115,7 @@ fn ours(all: &[Process], config: &ServerConfig) -> BTreeSet<i32> {
     found
 }
 
-fn kill_processes(config: &ServerConfig) -> Result<()> {
+fn kill_processes(config: &Config) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let pids = ours(&processes(), config);
@@ -173,7 +173,7 @@ fn remove_cgroup(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-fn remove_files(config: &ServerConfig, installed: bool) -> Result<()> {
+fn remove_files(config: &Config, installed: bool) -> Result<()> {
     remove_pod_logs(config);
     let mut paths = vec![config.run_dir.clone(), config.data_dir.clone(), config.write_kubeconfig.clone()];
     if installed {
@@ -193,7 +193,7 @@ fn remove_files(config: &ServerConfig, installed: bool) -> Result<()> {
 }
 
 /// The folders of logs carry the uids of their pods; those of other kubelets stay.
-fn remove_pod_logs(config: &ServerConfig) {
+fn remove_pod_logs(config: &Config) {
     let pods = fs::read_dir(config.data_dir.join("agent/kubelet/pods")).into_iter().flatten().flatten();
     let uids: Vec<String> = pods.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     for entry in fs::read_dir(&config.pod_logs_dir).into_iter().flatten().flatten() {

@@ -6,17 +6,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod config;
 mod file;
 mod problem;
-mod server;
 mod setting;
 mod value;
 
+pub use config::{Component, Config, KubeletArgs};
 pub use file::{ConfigFile, Entry};
 pub use problem::{Place, Problem, Problems};
-pub use server::{Component, KubeletArgs, ServerConfig};
-pub use setting::{SETTINGS, Setting, Shape};
-pub use value::{Cidr, FileMode, PortRange};
+pub use setting::{Role, SETTINGS, Setting, Shape};
+pub use value::{Cidr, FileMode, PortRange, ServerUrl};
 
 use std::collections::BTreeMap;
 
@@ -31,10 +31,10 @@ pub struct Sources {
     pub files: Vec<ConfigFile>,
 }
 
-/// Checks all sources and builds the configuration of `edgek run server`.
+/// Checks all sources and builds the configuration of a server or an agent.
 ///
 /// # Errors
 /// Every mistake of every source at once.
-pub fn load(sources: &Sources) -> Result<ServerConfig, Problems> {
-    server::build(sources)
+pub fn load(sources: &Sources) -> Result<Config, Problems> {
+    config::build(sources)
 }

@@ -11,6 +11,17 @@ pub enum Shape {
     Switch,
 }
 
+/// Whose setting it is. Files may hold those of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Of servers and agents.
+    Both,
+    /// Only of `edgek run server`.
+    Server,
+    /// Only of `edgek run agent`.
+    Agent,
+}
+
 /// One setting, named alike everywhere: `--data-dir`, `EDGEK_DATA_DIR`, `data-dir:`.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -20,6 +31,8 @@ pub struct Setting {
     pub short: Option<char>,
     /// What it accepts.
     pub shape: Shape,
+    /// Whose it is.
+    pub role: Role,
     /// The default in text; empty when the default is found out at run time or there is none.
     pub default: &'static str,
     /// What the value looks like, for `--help`.
@@ -41,14 +54,24 @@ impl Setting {
 }
 
 const fn one(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, short: None, shape: Shape::One, default, value, help }
+    Setting { name, short: None, shape: Shape::One, role: Role::Both, default, value, help }
 }
 
 const fn many(name: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { name, short: None, shape: Shape::Many, default: "", value, help }
+    Setting { name, short: None, shape: Shape::Many, role: Role::Both, default: "", value, help }
 }
 
-/// All settings of `edgek run server`, in the order of `--help`. Names and defaults follow K3s where it has them.
+/// A setting of servers only.
+const fn server(setting: Setting) -> Setting {
+    Setting { role: Role::Server, ..setting }
+}
+
+/// A setting of agents only.
+const fn agent(setting: Setting) -> Setting {
+    Setting { role: Role::Agent, ..setting }
+}
+
+/// All settings of `edgek run server` and `edgek run agent`, in the order of `--help`. Names and defaults follow K3s where it has them.
 pub static SETTINGS: &[Setting] = &[
     Setting { short: Some('d'), ..one("data-dir", "PATH", "/var/lib/edgek", "Folder of all state") },
     one("run-dir", "PATH", "/run/edgek", "Folder of sockets and other state that ends with a reboot"),
@@ -59,17 +82,32 @@ pub static SETTINGS: &[Setting] = &[
         "",
         "Address of this node [default: that of the default route, else of the first interface]",
     ),
+    agent(Setting {
+        short: Some('s'),
+        ..one("server", "URL", "", "Server of the cluster to join: https://HOST[:6443]")
+    }),
+    agent(Setting {
+        short: Some('t'),
+        ..one("token", "TOKEN", "", "Token to join with; the server has one in <data-dir>/server/node-token")
+    }),
+    agent(one("token-file", "PATH", "", "File that holds the token")),
     many("node-label", "KEY=VALUE", "Label to register the node with"),
     many("node-taint", "KEY=VALUE:EFFECT", "Taint to register the node with"),
     one("bind-address", "ADDRESS", "0.0.0.0", "Address the API listens on"),
-    one("https-listen-port", "PORT", "6443", "Port the API listens on"),
-    one("cluster-cidr", "RANGE", "10.42.0.0/16", "Addresses of pods"),
-    one("service-cidr", "RANGE", "10.43.0.0/16", "Addresses of services"),
-    one("cluster-dns", "ADDRESS", "", "Address of the cluster's DNS [default: the tenth of --service-cidr]"),
-    one("cluster-domain", "DOMAIN", "cluster.local", "DNS domain of the cluster"),
-    one("service-node-port-range", "FIRST-LAST", "30000-32767", "Ports of NodePort services"),
+    server(one("https-listen-port", "PORT", "6443", "Port the API listens on")),
+    server(one("cluster-cidr", "RANGE", "10.42.0.0/16", "Addresses of pods")),
+    server(one("service-cidr", "RANGE", "10.43.0.0/16", "Addresses of services")),
+    server(one(
+        "cluster-dns",
+        "ADDRESS",
+        "",
+        "Address of the cluster's DNS [default: the tenth of --service-cidr]",
+    )),
+    server(one("cluster-domain", "DOMAIN", "cluster.local", "DNS domain of the cluster")),
+    server(one("service-node-port-range", "FIRST-LAST", "30000-32767", "Ports of NodePort services")),
     Setting {
         short: Some('o'),
+        role: Role::Server,
         ..one(
             "write-kubeconfig",
             "PATH",
@@ -77,8 +115,8 @@ pub static SETTINGS: &[Setting] = &[
             "Where the administrator's kubeconfig is written",
         )
     },
-    one("write-kubeconfig-mode", "MODE", "600", "Permission bits of that kubeconfig"),
-    many("tls-san", "NAME", "Further host name or address for the API's certificate"),
+    server(one("write-kubeconfig-mode", "MODE", "600", "Permission bits of that kubeconfig")),
+    server(many("tls-san", "NAME", "Further host name or address for the API's certificate")),
     many("disable", "COMPONENT", "Part not to start: scheduler, controllers, node"),
     one(
         "private-registry",

@@ -106,9 +106,67 @@ impl FromStr for PortRange {
     }
 }
 
+/// Where a server is: `https://HOST[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerUrl {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port of the API.
+    pub port: u16,
+}
+
+impl ServerUrl {
+    /// The port when none is named.
+    const PORT: u16 = 6443;
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "https://[{}]:{}", self.host, self.port);
+        }
+        write!(f, "https://{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a server such as https://10.0.0.2:6443");
+        let rest = text.strip_prefix("https://").ok_or_else(wrong)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => (address, port.strip_prefix(':')),
+            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Ok(Self::PORT), str::parse).map_err(|_| wrong())?;
+        let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c));
+        if host.is_empty() || !plain || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_a_port() {
+        let check = |text: &str, expected: Option<&str>| {
+            let read = text.parse::<ServerUrl>().map(|url| url.to_string());
+            assert_eq!(read.ok().as_deref(), expected, "{text}");
+        };
+        check("https://10.0.0.2", Some("https://10.0.0.2:6443"));
+        check("https://edge.example:7443/", Some("https://edge.example:7443"));
+        check("https://[fd00::2]", Some("https://[fd00::2]:6443"));
+        for wrong in ["http://10.0.0.2", "10.0.0.2", "https://", "https://a:0", "https://a:b", "https://a/b"]
+        {
+            check(wrong, None);
+        }
+    }
 
     #[test]
     fn a_range_is_read_only_without_host_bits() {

@@ -1,4 +1,4 @@
-//! The configuration of `edgek run server`, fully checked.
+//! The configuration of a server or an agent, fully checked.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::Sources;
 use crate::problem::{Place, Problems};
 use crate::setting::{SETTINGS, Setting, Shape};
-use crate::value::{Cidr, FileMode, PortRange};
+use crate::value::{Cidr, FileMode, PortRange, ServerUrl};
 
 /// containerd names its sockets `<run-dir>/containerd/s/<64 digits>`, and Linux allows 107 bytes.
 const LONGEST_RUN_DIR: usize = 107 - "/containerd/s/".len() - 64;
@@ -66,14 +66,17 @@ impl Default for KubeletArgs {
     }
 }
 
-/// Everything `edgek run server` needs to know; see [`SETTINGS`] for the meaning of each value.
+/// Everything `edgek run server` and `edgek run agent` need to know; see [`SETTINGS`] for the meaning of each value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is described by the setting of its name")]
-pub struct ServerConfig {
+pub struct Config {
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub node_name: Option<String>,
     pub node_ip: Option<IpAddr>,
+    pub server: Option<ServerUrl>,
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
     pub node_labels: Vec<(String, String)>,
     pub node_taints: Vec<String>,
     pub bind_address: IpAddr,
@@ -96,18 +99,21 @@ pub struct ServerConfig {
     pub log_level: String,
 }
 
-pub(crate) fn build(sources: &Sources) -> Result<ServerConfig, Problems> {
+pub(crate) fn build(sources: &Sources) -> Result<Config, Problems> {
     let mut reader = Reader { sources, problems: Problems::default() };
     reader.reject_unknown_names();
     let cluster_cidr = reader.one("cluster-cidr", Cidr { network: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 });
     let service_cidr = reader.one("service-cidr", Cidr { network: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 });
     let log_level = reader.one("log-level", String::new());
     let debug = reader.one("debug", false);
-    let config = ServerConfig {
+    let config = Config {
         data_dir: reader.one("data-dir", PathBuf::new()),
         run_dir: reader.one("run-dir", PathBuf::new()),
         node_name: reader.optional_checked("node-name", |name: &String| valid_node_name(name)),
         node_ip: reader.optional("node-ip"),
+        server: reader.optional("server"),
+        token: reader.optional("token"),
+        token_file: reader.optional("token-file"),
         node_labels: reader.pairs("node-label"),
         node_taints: reader.many("node-taint"),
         bind_address: reader.one("bind-address", Ipv4Addr::UNSPECIFIED.into()),
@@ -292,7 +298,7 @@ impl Reader<'_> {
         args
     }
 
-    fn check_together(&mut self, config: &ServerConfig) {
+    fn check_together(&mut self, config: &Config) {
         let place = |name: &str| Setting::find(name).map_or(Place::Default, |setting| self.values(setting).0);
         let mut found = Vec::new();
         if config.cluster_cidr.overlaps(&config.service_cidr) && self.problems.0.is_empty() {
