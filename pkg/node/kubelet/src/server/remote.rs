@@ -32,7 +32,7 @@ const RESIZE: u8 = 4;
 /// v5: the next byte names a channel whose sender is done.
 const CLOSE: u8 = 255;
 /// How long a client may take to answer the end of a connection.
-const CLOSING: Duration = Duration::from_secs(5);
+pub(super) const CLOSING: Duration = Duration::from_secs(5);
 
 /// The streams that the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use super::remote::CLOSING;
 use frame::{Frame, MAX_FRAME};
 use headers::{Decoder, Encoder};
 
@@ -88,11 +89,14 @@ where
         let writing = write_frames(writer, outgoing);
         tokio::pin!(reading, writing);
         tokio::select! {
-            // The client is gone, or speaks nonsense: what was under way is still written.
-            read = &mut reading => match read {
-                Ok(()) => writing.await,
-                Err(error) => Err(error),
-            },
+            // One side has ended it; what was under way is still written.
+            read = &mut reading => {
+                let mut rest = read?;
+                writing.await?;
+                // A connection that is dropped with input unread is reset, and the last frames may be lost on their way.
+                let _ = tokio::time::timeout(CLOSING, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+                Ok(())
+            }
             written = &mut writing => written,
         }
     };
@@ -129,19 +133,20 @@ struct Incoming<R> {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    async fn run(mut self) -> io::Result<()> {
+    /// Returns the reader when either side has ended the connection.
+    async fn run(mut self) -> io::Result<R> {
         let mut buffer = BytesMut::new();
         loop {
             while let Some(frame) = Frame::decode(&mut buffer, &mut self.decoder)? {
                 if self.handle(frame).await.is_none() {
-                    return Ok(());
+                    return Ok(self.reader);
                 }
             }
             tokio::select! {
                 read = self.reader.read_buf(&mut buffer) => if read? == 0 {
-                    return Ok(());
+                    return Ok(self.reader);
                 },
-                () = self.opened.closed() => return Ok(()),
+                () = self.opened.closed() => return Ok(self.reader),
             }
         }
     }

@@ -78,6 +78,23 @@ async fn streams_carry_data_both_ways_until_each_side_has_finished() {
 }
 
 #[tokio::test]
+async fn a_client_that_still_sends_is_heard_out_after_the_end() {
+    let (near, far) = duplex(1 << 10);
+    let (streams, driver) = accept(far);
+    let mut client = Client::new(near);
+    let talk = async {
+        drop(streams);
+        let sent = Bytes::from_static(&[0; 64 << 10]);
+        for _ in 0..2 {
+            client.send(Frame::Data { id: 1, data: sent.clone(), fin: frame::Fin::No }).await;
+        }
+        drop(client);
+    };
+    let (driven, ()) = tokio::join!(driver, talk);
+    driven.unwrap();
+}
+
+#[tokio::test]
 async fn nonsense_ends_the_connection_with_an_error() {
     for nonsense in
         [&b"GET / HTTP/1.1\r\n\r\nand more than a frame"[..], &[0xff; 64], &[0x80, 3, 0, 1, 0, 0, 0, 2, 0, 0]]
