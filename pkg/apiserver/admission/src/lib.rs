@@ -13,7 +13,7 @@ mod request;
 
 pub use plugins::{
     CertificateRequester, DefaultTolerations, NamespaceLifecycle, NodeRestriction, NodeTaint, Priority,
-    RbacEscalation, ServiceAccount,
+    RbacEscalation, RuntimeClass, ServiceAccount,
 };
 pub use random::random_suffix;
 pub use request::{DryRun, Operation, Request};
@@ -134,6 +134,7 @@ impl Chain {
             Box::new(NodeTaint),
             Box::new(Priority::new(objects.clone())),
             Box::new(DefaultTolerations),
+            Box::new(RuntimeClass::new(objects.clone())),
             Box::new(CertificateRequester),
             Box::new(RbacEscalation::new(authorizer.clone(), objects.clone())),
         ])

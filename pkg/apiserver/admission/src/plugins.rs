@@ -7,6 +7,7 @@ mod node_restriction;
 mod node_taint;
 mod priority;
 mod rbac_escalation;
+mod runtime_class;
 mod service_account;
 
 pub use certificate_requester::CertificateRequester;
@@ -16,4 +17,5 @@ pub use node_restriction::NodeRestriction;
 pub use node_taint::NodeTaint;
 pub use priority::Priority;
 pub use rbac_escalation::RbacEscalation;
+pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
