@@ -13,11 +13,12 @@ use crate::schema::{Schema, TypeId};
 #[cfg(test)]
 mod tests;
 
-/// Decodes a body of one document as the given type. Aliases are expanded within a budget.
+/// Decodes the first document of a body as the given type. Aliases are expanded within a budget.
 ///
 /// # Errors
 /// See [`DecodeError`]; all of them are the client's fault (400).
 pub fn decode(body: &[u8], schema: &Schema, id: TypeId, unknown: Unknown) -> Result<Decoded, DecodeError> {
+    let body = first_document(body);
     let value =
         parse(body, DuplicateKeyPolicy::LastWins).map_err(|error| DecodeError::Yaml(describe(&error)))?;
     let decoded = json::decode(value.to_string().as_bytes(), schema, id, unknown);
@@ -52,6 +53,22 @@ fn report(
         }
         Err(other) => Err(other),
     }
+}
+
+/// What comes before the `---` that begins a second document: upstream reads no further.
+fn first_document(body: &[u8]) -> &[u8] {
+    let (mut begun, mut end) = (false, 0);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let marker = line.starts_with(b"---") && line.get(3).is_none_or(u8::is_ascii_whitespace);
+        if marker && begun {
+            return &body[..end];
+        }
+        // Comments and directives may stand before a document.
+        let content = line.trim_ascii().first().is_some_and(|first| !b"#%".contains(first));
+        begun |= marker || content;
+        end += line.len();
+    }
+    body
 }
 
 fn parse(body: &[u8], duplicates: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
@@ -154,8 +171,9 @@ impl<'de> Visitor<'de> for Node {
             let key = match key {
                 Value::String(text) => text,
                 Value::Bool(_) | Value::Number(_) => key.to_string(),
-                Value::Null => "null".to_owned(),
-                Value::Array(_) | Value::Object(_) => return Err(A::Error::custom("unsupported map key")),
+                Value::Null | Value::Array(_) | Value::Object(_) => {
+                    return Err(A::Error::custom("unsupported map key"));
+                }
             };
             map.insert(key, value);
         }

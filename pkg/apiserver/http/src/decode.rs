@@ -162,12 +162,21 @@ fn check_kind(value: &Value, expected: &Expected) -> Result<(), Rejection> {
     }
     let expected_type = schema.get(expected.type_id).short_name();
     Err(Status::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {}: converting ({}) to ({}.{expected_type}): unknown conversion",
+        "{kind} in version {version:?} cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
         gvk.kind,
         schema.get(other).go_name(),
-        if gvk.group.is_empty() { "core" } else { gvk.group.split('.').next().unwrap_or_default() },
+        internal_type(&gvk.group, expected_type),
     ))
     .into())
+}
+
+/// How Go names upstream's internal type of a kind.
+pub(crate) fn internal_type(group: &str, kind: &str) -> String {
+    let package = match group {
+        "" | "events.k8s.io" => "core",
+        _ => group.split('.').next().unwrap_or_default(),
+    };
+    format!("{package}.{kind}")
 }
 
 /// The beginning of a body for an error, as upstream's `summarizeData`.

@@ -61,6 +61,12 @@ pub(crate) fn answer(server: &Inner, path: &str, ask: &Ask<'_>) -> Option<Result
     found.map(|document| plain(server, &document, ask.accept))
 }
 
+/// Whether a document is only there to be read. Upstream's servers of the others answer any method alike.
+pub(crate) fn minds_method(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    !matches!(segments.as_slice(), [""] | ["apis"] | ["apis", _] | ["openapi", ..])
+}
+
 fn documents(server: &Inner) -> openapi::Documents<'_> {
     openapi::Documents { schema: server.schema, catalog: server.catalog, version: VERSION }
 }

@@ -29,7 +29,7 @@ pub(crate) fn list(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.list()?;
+    let output = call.accept.list(resource)?;
     let options = ListOptions::parse(call.query(), resource, &path.namespace, Use::List)?;
     let list = select(call.server, resource, options)?;
     Ok(show::list(call.server, resource, list, output))

@@ -1,9 +1,11 @@
 //! Content negotiation: which format and view of an object a client accepts, and what its body is.
 
+use edgek_api::resource::Resource;
 use edgek_api::status::{Reason, Status};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Uri};
 
+use crate::decode::internal_type;
 use crate::error::Rejection;
 use crate::query::Query;
 use crate::table::Include;
@@ -69,6 +71,8 @@ pub(crate) enum View {
     Table,
     /// Its metadata.
     Metadata,
+    /// The metadata of each object of a list.
+    MetadataList,
 }
 
 /// How an answer is written.
@@ -135,13 +139,27 @@ impl Accept {
     }
 
     /// How an object of a resource is to be written.
-    pub(crate) fn object(&self) -> Result<Output, Rejection> {
-        self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &MEDIA_TYPES))
+    pub(crate) fn object(&self, resource: &Resource) -> Result<Output, Rejection> {
+        let output = self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &MEDIA_TYPES))?;
+        if output.view == View::MetadataList {
+            let it = internal_type(&resource.group, &resource.kind);
+            return Err(other_view(&format!(
+                "PartialObjectMetadataList, but the requested object is not a list (*{it})"
+            )));
+        }
+        Ok(output)
     }
 
     /// How a list of a resource is to be written.
-    pub(crate) fn list(&self) -> Result<Output, Rejection> {
-        self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &COLLECTION_TYPES))
+    pub(crate) fn list(&self, resource: &Resource) -> Result<Output, Rejection> {
+        let output = self.choose(true).ok_or_else(|| self.refused(&MEDIA_TYPES, &COLLECTION_TYPES))?;
+        if output.view == View::Metadata {
+            let it = internal_type(&resource.group, &resource.list_kind);
+            return Err(other_view(&format!(
+                "PartialObjectMetadata, but the requested object is a list (*{it})"
+            )));
+        }
+        Ok(output)
     }
 
     /// How watch events are to be written.
@@ -197,16 +215,18 @@ impl Accept {
                 ("Table", "meta.k8s.io", "v1" | "v1beta1") if views && format != Format::Protobuf => {
                     View::Table
                 }
-                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1")
-                    if views =>
-                {
-                    View::Metadata
-                }
+                ("PartialObjectMetadata", "meta.k8s.io", "v1" | "v1beta1") if views => View::Metadata,
+                ("PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") if views => View::MetadataList,
                 _ => return None,
             };
             Some(Output { format, view, pretty: self.pretty || clause.pretty, include: self.include })
         })
     }
+}
+
+/// The refusal of a view that what is asked for does not have.
+fn other_view(requested: &str) -> Rejection {
+    Status::failure(406, Reason::NotAcceptable, format!("you requested {requested}")).into()
 }
 
 fn clause(text: &str) -> Clause {
@@ -253,6 +273,8 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
+    use edgek_api::resource::Catalog;
+
     use super::*;
 
     fn accept(header: &str) -> Accept {
@@ -261,8 +283,12 @@ mod tests {
         Accept::of(&headers, &"/api/v1/pods".parse().unwrap())
     }
 
+    fn pods() -> &'static Resource {
+        Catalog::builtin().find("", "v1", "pods").unwrap()
+    }
+
     fn check(header: &str, expected: Option<(Format, View)>) {
-        let chosen = accept(header).object().ok().map(|output| (output.format, output.view));
+        let chosen = accept(header).object(pods()).ok().map(|output| (output.format, output.view));
         assert_eq!(chosen, expected, "{header}");
     }
 
@@ -281,7 +307,7 @@ mod tests {
         );
         check("application/json;q=0.5,application/yaml", Some((Format::Yaml, View::Whole)));
         check(
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
             Some((Format::Json, View::Metadata)),
         );
         check("application/json;as=Unheard;g=of;v=v1", None);
@@ -290,13 +316,13 @@ mod tests {
 
     #[test]
     fn what_is_not_acceptable_is_told_in_upstreams_words() {
-        let Err(Rejection::Status(status)) = accept("text/html").object() else { panic!("accepted") };
+        let Err(Rejection::Status(status)) = accept("text/html").object(pods()) else { panic!("accepted") };
         assert_eq!(status.code, 406);
         assert_eq!(
             status.message,
             "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
-        let unknown = accept("application/json;as=Unheard;g=of;v=v1").object();
+        let unknown = accept("application/json;as=Unheard;g=of;v=v1").object(pods());
         let Err(Rejection::Status(status)) = unknown else { panic!("accepted") };
         assert_eq!(
             status.message,

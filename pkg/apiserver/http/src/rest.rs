@@ -110,7 +110,7 @@ pub(crate) fn key<'a>(path: &'a ResourcePath, resource: &'a Arc<Resource>) -> Ke
 }
 
 fn get(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let key = key(path, resource);
     let collection = call.server.registry.collection(resource).ok_or(Rejection::NoSuchPath)?;
     if let Some(revision) = call.query().get("resourceVersion").and_then(|text| text.parse().ok()) {
@@ -127,7 +127,7 @@ async fn create(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let format = body_format(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query(), "CreateOptions")?;
     let bytes = body::read(call.body).await?;
@@ -149,7 +149,7 @@ pub(crate) async fn update(
     resource: &Arc<Resource>,
     part: Part,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let format = body_format(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query(), "UpdateOptions")?;
     let bytes = body::read(call.body).await?;
@@ -169,7 +169,7 @@ pub(crate) async fn patch(
     resource: &Arc<Resource>,
     part: Part,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let options = WriteOptions::parse(call.query(), "PatchOptions")?;
     let kind = patch_kind(&call.parts.headers)?;
     let body = body::read(call.body).await?;
@@ -229,7 +229,7 @@ async fn delete(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let options = read_delete_options(&mut call).await?;
     let admission = call.server.admission.admit(call.authorized, dry_run(&options));
     let deletion = call.server.registry.delete(&admission, key(path, resource), &options).await?;
@@ -250,7 +250,7 @@ async fn delete_collection(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
-    let output = call.accept.object()?;
+    let output = call.accept.object(resource)?;
     let list_options = ListOptions::parse(call.query(), resource, &path.namespace, Use::List)?;
     let options = read_delete_options(&mut call).await?;
     let admission = call.server.admission.admit(call.authorized, dry_run(&options));

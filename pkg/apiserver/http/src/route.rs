@@ -84,10 +84,10 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
     }
     let path = call.info.path.as_str();
     let reads = [Method::GET, Method::HEAD].contains(&call.parts.method);
-    if let Some(response) = health::answer(call.server, path, call.query()).filter(|_| reads) {
+    if let Some(response) = health::answer(call.server, path, call.query()) {
         return Ok(response);
     }
-    if path.trim_end_matches('/') == "/metrics" && reads {
+    if path.trim_end_matches('/') == "/metrics" {
         return Ok(answer::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -96,7 +96,7 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
     }
     let ask = documents::Ask { accept: call.accept, headers: &call.parts.headers, query: call.query() };
     match documents::answer(call.server, path, &ask) {
-        Some(_) if !reads => Err(method_not_allowed()),
+        Some(_) if !reads && documents::minds_method(path) => Err(method_not_allowed()),
         Some(answer) => answer,
         None => Err(no_such_path(call.server, path)),
     }

@@ -40,7 +40,7 @@ pub(crate) fn object(
             let object = std::iter::once(&*stored.0);
             answer::document(&table::of(resource, object, Header::Columns, output.include), output)
         }
-        View::Metadata => metadata_answer(server, code, &metadata(&served()), output),
+        View::Metadata | View::MetadataList => metadata_answer(server, code, &metadata(&served()), output),
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn list(server: &Inner, resource: &Resource, list: List, output: Outp
             table.set("metadata", list_meta(&list));
             answer::document(&table, output)
         }
-        (View::Metadata, ..) => {
+        (View::Metadata | View::MetadataList, ..) => {
             let items: Vec<Value> = list
                 .items
                 .iter()
@@ -164,7 +164,7 @@ impl EventEncoder {
             (View::Whole, _) => {
                 self.text_frame(kind, &Registry::served(&self.resource, event.object().bytes()))
             }
-            (View::Metadata, _) => {
+            (View::Metadata | View::MetadataList, _) => {
                 let value = metadata(&Registry::served(&self.resource, event.object().bytes()));
                 self.frame(kind, &value)
             }

@@ -50,7 +50,7 @@ pub(crate) async fn call(
         ("eviction", _) => evict(call, path, resource).await,
         ("token", _) => token(call, path, resource).await,
         (_, "get") => {
-            let output = call.accept.object()?;
+            let output = call.accept.object(resource)?;
             let stored = existing(&call, path, resource)?;
             Ok(crate::show::object(call.server, StatusCode::OK, resource, &stored, output))
         }
@@ -85,7 +85,7 @@ pub(crate) async fn virtual_resource(
         }
         // The parts whose health this resource told are parts of this process: there is nothing to tell.
         ("", "componentstatuses", "list") => {
-            let output = call.accept.object()?;
+            let output = call.accept.list(resource)?;
             let list = List { revision: Revision(0), items: Vec::new(), token: None, remaining: None };
             Ok(crate::show::list(call.server, resource, list, output))
         }

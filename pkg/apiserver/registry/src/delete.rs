@@ -53,12 +53,14 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deletion, Error> {
         let strategy = Self::strategy(key.resource);
+        // Whether a namespace may ever be deleted does not depend on whether it exists.
+        let request = key.request(admission, Operation::Delete, "", key.name, None);
+        admission.mutate(&request, &mut Value::Null).await.map_err(|error| key.refused(error))?;
         loop {
             let current = self.storage.get(&key).ok_or_else(|| key.not_found())?;
             let old = Self::decode(&current)?;
             check_preconditions(&key, &old, options)?;
             let request = key.request(admission, Operation::Delete, "", key.name, Some(&old));
-            admission.mutate(&request, &mut Value::Null).await.map_err(|error| key.refused(error))?;
             admission.validate(&request, &Value::Null).await.map_err(|error| key.refused(error))?;
             let step = step(&key, &strategy, &old, options);
             if let Some(deletion) = self.take_step(admission, &key, &strategy, &current, step).await? {
