@@ -137,6 +137,11 @@ impl ErrorList {
         self.with_value(ErrorType::Invalid, path, &value.into(), detail);
     }
 
+    /// A field whose parts do not go together, and why.
+    pub fn invalid_as_a_whole(&mut self, path: &Path<'_>, detail: &str) {
+        self.push(ErrorType::Invalid, path, "Invalid value".to_owned(), detail);
+    }
+
     /// One error for each of `details`, about the same value.
     pub fn invalid_all<D: AsRef<str>>(
         &mut self,

@@ -94,6 +94,11 @@ impl ServiceRange {
         errors: &mut ErrorList,
     ) {
         let chosen = service.text("spec.clusterIP").to_owned();
+        let listed = service.items("spec.clusterIPs").first();
+        if listed.is_some_and(|listed| *listed != chosen) {
+            // Validation refuses this.
+            return;
+        }
         if chosen.is_empty() {
             match self.free_address(taken) {
                 Some(address) => {

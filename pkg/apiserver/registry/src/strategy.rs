@@ -59,7 +59,7 @@ pub(crate) enum StatusField {
 /// Whether `metadata.generation` is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Generation {
-    /// The kind has none.
+    /// It is what the creator says.
     None,
     /// It starts at 1 and grows with every change outside of metadata and status.
     Counted,
@@ -141,10 +141,8 @@ impl Strategy {
         if self.status == StatusField::Subresource {
             object.remove("status");
         }
-        let meta = object.object_mut("metadata");
-        match self.generation {
-            Generation::None => drop(meta.remove("generation")),
-            Generation::Counted | Generation::CountedWith(_) => meta.set("generation", 1),
+        if self.generation != Generation::None {
+            object.object_mut("metadata").set("generation", 1);
         }
         (self.prepare_create)(object);
     }

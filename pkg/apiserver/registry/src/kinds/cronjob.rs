@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::job;
 use super::workload::{self, SPEC};
+use super::{job, schedule};
 use crate::pod::warnings;
 use crate::strategy::{SPEC_AND_STATUS, Strategy};
 use edgek_api::field::{ErrorList, Path};
@@ -46,25 +46,19 @@ fn validate(cron: &Value, errors: &mut ErrorList) {
     }
     if schedule.is_empty() {
         errors.required(&SPEC.field("schedule"), "");
-    } else if schedule.contains("TZ") {
-        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-        errors.invalid(&SPEC.field("schedule"), schedule, detail);
     } else {
-        let fields = schedule.split_whitespace().count();
-        if !schedule.starts_with('@') && fields != 5 {
-            errors.invalid(
-                &SPEC.field("schedule"),
-                schedule,
-                &format!("expected exactly 5 fields, found {fields}: [{schedule}]"),
-            );
+        if let Err(detail) = schedule::check(schedule) {
+            errors.invalid(&SPEC.field("schedule"), schedule, &detail);
+        }
+        if schedule.contains("TZ") {
+            let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            errors.invalid(&SPEC.field("schedule"), schedule, detail);
         }
     }
-    workload::not_negative(
-        spec,
-        &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
-        &SPEC,
-        errors,
-    );
+    workload::not_negative(spec, &["startingDeadlineSeconds"], &SPEC, errors);
+    if let Some(zone) = spec.at("timeZone").as_str() {
+        errors.invalid_all(&SPEC.field("timeZone"), zone, schedule::check_zone(zone));
+    }
     let policy = spec.text("concurrencyPolicy");
     if !["Allow", "Forbid", "Replace"].contains(&policy) {
         errors.not_supported(&SPEC.field("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
@@ -73,4 +67,5 @@ fn validate(cron: &Value, errors: &mut ErrorList) {
     job_spec.default("completionMode", "NonIndexed");
     let path = SPEC.field("jobTemplate");
     job::validate_spec(&job_spec, &path.field("spec"), errors);
+    workload::not_negative(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], &SPEC, errors);
 }

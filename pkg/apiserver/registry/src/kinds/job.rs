@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::podfailurepolicy;
 use super::workload::{self, SPEC};
 use crate::labels;
 use crate::meta::immutable;
@@ -110,15 +111,45 @@ pub(super) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorLis
     if mode == "Indexed" && !spec.has("completions") {
         errors.required(&path.field("completions"), "when completion mode is Indexed");
     }
+    index_limits(spec, path, errors);
+    let has_policy = spec.has("podFailurePolicy");
+    if has_policy {
+        podfailurepolicy::validate(spec, &path.field("podFailurePolicy"), errors);
+    }
     let replacement = spec.text("podReplacementPolicy");
-    let known = ["Failed", "TerminatingOrFailed"];
+    let known: &[&str] = if has_policy { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     if !replacement.is_empty() && !known.contains(&replacement) {
-        errors.not_supported(&path.field("podReplacementPolicy"), replacement, &known);
+        errors.not_supported(&path.field("podReplacementPolicy"), replacement, known);
     }
     validate_template(spec.at("template"), &path.field("template"), errors);
-    let policy = spec.text("template.spec.restartPolicy");
-    if policy == "Always" {
-        errors.required(&path.field("template.spec.restartPolicy"), "valid values: \"OnFailure\", \"Never\"");
+    let restarts = path.field("template.spec.restartPolicy");
+    match spec.text("template.spec.restartPolicy") {
+        "" | "Always" => errors.required(&restarts, "valid values: \"OnFailure\", \"Never\""),
+        "OnFailure" if has_policy => {
+            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+            errors.invalid(&restarts, "OnFailure", detail);
+        }
+        "OnFailure" | "Never" => {}
+        other => errors.not_supported(&restarts, other, &["OnFailure", "Never"]),
+    }
+}
+
+/// How often the pod of an index, and how many indexes, may fail.
+fn index_limits(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let most = spec.number("maxFailedIndexes");
+    if most.is_some() && !spec.has("backoffLimitPerIndex") {
+        errors.required(&path.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+        if let Some(number) = spec.number(field).filter(|_| spec.text("completionMode") == "NonIndexed") {
+            errors.invalid(&path.field(field), number, "requires indexed completion mode");
+        }
+    }
+    if let (Some(most), Some(completions), "Indexed") =
+        (most, spec.number("completions"), spec.text("completionMode"))
+        && most > completions
+    {
+        errors.invalid(&path.field("maxFailedIndexes"), most, "must be less than or equal to completions");
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use edgek_api::name;
 use serde_json::{Value, json};
 
+use super::endpoints::endpoint_ip;
 use super::workload::SPEC;
 use crate::labels;
 use crate::pod::{NO_ADDRESS, port_number, port_number_or_name};
@@ -120,11 +121,10 @@ fn default(service: &mut Value) {
     if spec.text("type") == "LoadBalancer" {
         spec.default("allocateLoadBalancerNodePorts", true);
     }
-    // The two spellings of the address are kept the same.
-    match (spec.text("clusterIP").to_owned(), spec.items("clusterIPs").first().cloned()) {
-        (single, None) if !single.is_empty() => spec.set("clusterIPs", json!([single])),
-        (single, Some(first)) if single.is_empty() => spec.set("clusterIP", first),
-        _ => {}
+    // Older clients know the older spelling of the address only; newer ones say both.
+    let address = spec.text("clusterIP").to_owned();
+    if !address.is_empty() {
+        spec.default_empty("clusterIPs", json!([address]));
     }
     if is_external(service) {
         service.object_mut("spec").default_empty("externalTrafficPolicy", "Cluster");
@@ -233,22 +233,15 @@ fn validate(service: &Value, errors: &mut ErrorList) {
     let ips = SPEC.field("externalIPs");
     for (index, ip) in spec.items("externalIPs").iter().enumerate() {
         let ip = ip.as_str().unwrap_or_default();
-        external_ip(ip, &ips.index(index), errors);
+        if ip.parse::<IpAddr>().is_ok() {
+            endpoint_ip(ip, &ips.index(index), errors);
+        } else {
+            errors.invalid(&ips.index(index), ip, NO_ADDRESS);
+        }
     }
     addresses(service, errors);
     traffic(service, errors);
     load_balancer(spec, errors);
-}
-
-fn external_ip(ip: &str, path: &Path<'_>, errors: &mut ErrorList) {
-    let detail = match ip.parse::<IpAddr>() {
-        Err(_) => NO_ADDRESS,
-        Ok(ip) if ip.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
-        Ok(ip) if ip.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        Ok(ip) if ip.is_multicast() => "may not be in the multicast range (224.0.0.0/4, ff00::/8)",
-        Ok(_) => return,
-    };
-    errors.invalid(path, ip, detail);
 }
 
 /// The addresses of the cluster are of one family here, and both spellings of a service's say the same.
@@ -259,7 +252,10 @@ fn addresses(service: &Value, errors: &mut ErrorList) {
     let spec = service.at("spec");
     let first = spec.items("clusterIPs").first().and_then(Value::as_str).unwrap_or_default();
     if !first.is_empty() && first != spec.text("clusterIP") {
-        let detail = "first value must match `clusterIP`";
+        let detail = match spec.text("clusterIP") {
+            "" => "must be empty when `clusterIP` is not specified",
+            _ => "first value must match `clusterIP`",
+        };
         errors.invalid(&CLUSTER_IPS, spec.at("clusterIPs").clone(), detail);
     }
     let families = SPEC.field("ipFamilies");

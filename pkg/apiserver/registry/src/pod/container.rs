@@ -42,7 +42,7 @@ pub(super) fn validate_all(spec: &Value, volumes: &Volumes<'_>, path: &Path<'_>,
             let mut own_ports = BTreeSet::new();
             let ports = if kind == Kind::Regular { &mut host_ports } else { &mut own_ports };
             unique_host_ports(container, ports, &path, errors);
-            lifecycle(container, kind, &path, errors);
+            lifecycle(container, kind, spec.number("terminationGracePeriodSeconds"), &path, errors);
         }
     }
 }
@@ -303,7 +303,13 @@ pub(super) fn descending_path(value: &str, path: &Path<'_>, errors: &mut ErrorLi
     }
 }
 
-fn lifecycle(container: &Value, kind: Kind, path: &Path<'_>, errors: &mut ErrorList) {
+fn lifecycle(
+    container: &Value,
+    kind: Kind,
+    grace_period: Option<i64>,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     let fields = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
     let forbidden = match kind {
         Kind::Regular => None,
@@ -317,9 +323,11 @@ fn lifecycle(container: &Value, kind: Kind, path: &Path<'_>, errors: &mut ErrorL
         }
         return;
     }
+    let lifecycle = path.field("lifecycle");
     for hook in ["postStart", "preStop"] {
-        if container.at("lifecycle").has(hook) {
-            handler(container.at("lifecycle").at(hook), &path.field("lifecycle").field(hook), errors);
+        let (action, path) = (container.at("lifecycle").at(hook), lifecycle.field(hook));
+        if !action.is_null() {
+            handler(action, grace_period, &path, errors);
         }
     }
     for field in &fields[1..] {
@@ -330,7 +338,7 @@ fn lifecycle(container: &Value, kind: Kind, path: &Path<'_>, errors: &mut ErrorL
 }
 
 fn probe(probe: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) {
-    handler(probe, path, errors);
+    handler(probe, None, path, errors);
     for field in
         ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
     {
@@ -356,7 +364,7 @@ fn probe(probe: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn handler(handler: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn handler(handler: &Value, grace_period: Option<i64>, path: &Path<'_>, errors: &mut ErrorList) {
     let mut found = false;
     for kind in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
         if !handler.has(kind) {
@@ -373,11 +381,22 @@ fn handler(handler: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             "httpGet" => http_get(action, &path, errors),
             "tcpSocket" => port_number_or_name(action.at("port"), &path.field("port"), errors),
             "grpc" => port_number(action.number("port").unwrap_or_default(), &path.field("port"), errors),
+            "sleep" => sleep(action, grace_period, &path, errors),
             _ => {}
         }
     }
     if !found {
         errors.required(path, "must specify a handler type");
+    }
+}
+
+/// A hook sleeps no longer than its pod may take to end.
+fn sleep(action: &Value, grace_period: Option<i64>, path: &Path<'_>, errors: &mut ErrorList) {
+    let seconds = action.number("seconds").unwrap_or_default();
+    let Some(most) = grace_period else { return };
+    if !(0..=most).contains(&seconds) {
+        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({most})");
+        errors.invalid(path, seconds, &detail);
     }
 }
 

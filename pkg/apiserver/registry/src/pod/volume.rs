@@ -184,6 +184,8 @@ fn downward_api(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 fn projected(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let volume = path;
+    let mut taken = BTreeSet::new();
     let sources = path.field("sources");
     for (index, source) in source.items("sources").iter().enumerate() {
         let item = sources.index(index);
@@ -207,9 +209,10 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                     key_paths(part, &path, errors);
                 }
                 "downwardAPI" => downward_api(part, &path, errors),
-                "serviceAccountToken" => token(part, &path, errors),
+                "serviceAccountToken" => token(part, &path, volume, errors),
                 _ => {}
             }
+            unique_paths(kind, part, &mut taken, volume, errors);
         }
         if present.len() > 1 {
             errors.forbidden(&item, "may not specify more than 1 volume type per source");
@@ -217,7 +220,30 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn token(token: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// No two sources of a volume write the same file. Tokens take part in this as little as they do upstream.
+fn unique_paths<'a>(
+    kind: &str,
+    part: &'a Value,
+    taken: &mut BTreeSet<&'a str>,
+    volume: &Path<'_>,
+    errors: &mut ErrorList,
+) {
+    let own: &[&str] = match kind {
+        "clusterTrustBundle" => &["path"],
+        "podCertificate" => &["credentialBundlePath", "keyPath", "certificateChainPath"],
+        _ => &[],
+    };
+    let files = part.items("items").iter().map(|file| file.text("path"));
+    for path in files.chain(own.iter().map(|field| part.text(field))).filter(|path| !path.is_empty()) {
+        if !taken.insert(path) {
+            // Upstream tells of these two who repeats the path, not which it is.
+            let value = if ["secret", "configMap"].contains(&kind) { part.text("name") } else { path };
+            errors.invalid(volume, value, "conflicting duplicate paths");
+        }
+    }
+}
+
+fn token(token: &Value, path: &Path<'_>, volume: &Path<'_>, errors: &mut ErrorList) {
     let lifetime = path.field("expirationSeconds");
     match token.number("expirationSeconds") {
         None => errors.required(&lifetime, ""),
@@ -229,5 +255,6 @@ fn token(token: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         Some(_) => {}
     }
-    local_path(token.text("path"), &path.field("path"), errors);
+    // Upstream's path leaves the source out.
+    local_path(token.text("path"), &volume.field("path"), errors);
 }
