@@ -3,7 +3,6 @@
 
 use anyhow::{Context as _, Result};
 use edgek_apiserver_authz::bootstrap;
-use edgek_base_config::Config;
 use edgek_base_pki::Pki;
 use edgek_client::{Client, Error, Patch, ResourceRef};
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing, and brings roles that update themselves to the rules of this version.
-pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Result<()> {
+pub(crate) async fn ensure(client: &Client, pki: &Pki) -> Result<()> {
     for name in NAMESPACES {
         create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
     }
@@ -34,8 +33,7 @@ pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Resul
         )
         .await?;
     }
-    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await?;
-    create(client, services(), Some("default"), &kubernetes_service(config)).await
+    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await
 }
 
 fn reference(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceRef {
@@ -54,10 +52,6 @@ fn namespaces() -> ResourceRef {
 
 fn config_maps() -> ResourceRef {
     reference("", "configmaps", "ConfigMap", true)
-}
-
-fn services() -> ResourceRef {
-    reference("", "services", "Service", true)
 }
 
 /// Creates an object unless it exists.
@@ -151,21 +145,6 @@ fn extension_authentication(pki: &Pki) -> Value {
             "requestheader-group-headers": "[\"X-Remote-Group\"]",
             "requestheader-username-headers": "[\"X-Remote-User\"]",
             "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
-        },
-    })
-}
-
-/// The API server as pods know it; always the first address of the service range.
-fn kubernetes_service(config: &Config) -> Value {
-    let address = config.service_cidr.nth(1).unwrap_or(config.service_cidr.network).to_string();
-    json!({
-        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
-        "spec": {
-            "type": "ClusterIP",
-            "clusterIP": address,
-            "clusterIPs": [address],
-            "sessionAffinity": "None",
-            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.https_listen_port}],
         },
     })
 }

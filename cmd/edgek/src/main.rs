@@ -12,6 +12,7 @@ mod control_plane;
 mod dial;
 mod exit;
 mod kubelet_api;
+mod kubernetes_service;
 mod node;
 mod notify;
 mod server;

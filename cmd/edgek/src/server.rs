@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::control_plane::{ControlPlane, Identity};
 use crate::dial::LocalDial;
 use crate::exit::{Code, Failure};
+use crate::kubernetes_service::KubernetesService;
 use crate::{bootstrap, kubelet_api, node, notify, sources};
 
 /// How long the tasks of one stage may take to end.
@@ -101,9 +102,13 @@ async fn start(config: &Config, stages: &Stages) -> Result<ControlPlane, Failure
     let identity = Identity { name: &name, address };
     let control_plane =
         ControlPlane::start(config, &identity, Arc::new(dial.clone()), &stages.control_plane).await?;
-    let ensured = bootstrap::ensure(&control_plane.own_client(), config, &control_plane.pki).await;
     // What fails here is the store's disk.
-    ensured.map_err(|error| Failure::new(Code::Environment, error))?;
+    let environment = |error: anyhow::Error| Failure::new(Code::Environment, error);
+    let client = control_plane.own_client();
+    bootstrap::ensure(&client, &control_plane.pki).await.map_err(environment)?;
+    let service = KubernetesService::new(config, address);
+    service.ensure(&client).await.context("writing service kubernetes").map_err(environment)?;
+    service.keep(&client, &stages.controllers);
     // Controllers and the node are refused nothing in their first moment.
     control_plane.refresh_rbac()?;
     info!(address = %config.bind_address, port = config.https_listen_port, "the API is served");

@@ -9,6 +9,9 @@
 mod cluster_role;
 mod deployment;
 mod discovery;
+mod endpoint_mirror;
+mod endpoint_slice;
+mod endpoints;
 mod expectations;
 mod garbage;
 mod informers;
@@ -18,6 +21,7 @@ mod object;
 mod pod_gc;
 mod replica_set;
 mod root_ca;
+mod service;
 mod service_account;
 mod taint_eviction;
 
@@ -25,6 +29,7 @@ use std::sync::Arc;
 
 use edgek_base_lifecycle::Scope;
 use edgek_client::Client;
+use edgek_control_runtime::Queue;
 
 use crate::informers::Informers;
 
@@ -64,4 +69,12 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     // Upstream's taint eviction writes as the node controller, too.
     taint_eviction::start(&start, client("node-controller"));
     cluster_role::start(&start, client("clusterrole-aggregation-controller"));
+    let (slices, endpoints) = (Queue::new(), Queue::new());
+    endpoint_slice::start(&start, client("endpointslice-controller"), &slices);
+    endpoints::start(&start, client("endpoint-controller"), &endpoints);
+    endpoint_mirror::start(&start, client("endpointslicemirroring-controller"));
+    service::watch(&start.informers, move |service| {
+        slices.add(service.clone());
+        endpoints.add(service);
+    });
 }

@@ -63,6 +63,13 @@ pub(crate) fn involved(api_version: &str, kind: &str, metadata: &ObjectMeta) -> 
     }
 }
 
+/// The object of an informer as events name it.
+pub(crate) fn involved_item(api_version: &str, kind: &str, item: &Item) -> Involved {
+    let Key { namespace, name } = item.key.clone();
+    let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+    Involved { api_version, kind, namespace, name, uid: item.uid.clone(), field_path: String::new() }
+}
+
 /// What a label selector picks; `None` when it is not valid.
 pub(crate) fn selector(selector: &LabelSelector) -> Option<Selector> {
     Selector::from_object(&serde_json::to_value(selector).ok()?).ok()

@@ -224,3 +224,61 @@ async fn a_pod_whose_node_does_not_come_back_is_deleted() {
     assert_eq!(pod["status"]["conditions"][0]["reason"], "DeletionByPodGC");
     scope.close(Duration::from_secs(5)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_service_has_the_endpoints_of_its_ready_pods_and_those_written_by_hand() {
+    let (scope, client) = cluster().await;
+    for (plural, name) in [("namespaces", "a"), ("nodes", "n")] {
+        let object = json!({"metadata": {"name": name}});
+        client.untyped(resource("", plural, false), None).create(&object).await.unwrap();
+    }
+    let services = client.untyped(resource("", "services", true), Some("a"));
+    let port = json!({"port": 80, "targetPort": "web"});
+    let web = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [port]}});
+    services.create(&web).await.unwrap();
+    let slices = "discovery.k8s.io";
+    until(&client, slices, "endpointslices", |list| list.len() == 1 && list[0]["endpoints"].is_null()).await;
+    until(&client, "", "endpoints", |list| list.len() == 1).await;
+
+    let container = json!({"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": 8080}]});
+    let metadata = json!({"name": "p", "labels": {"app": "web"}});
+    let pods = client.untyped(resource("", "pods", true), Some("a"));
+    let pod = json!({"metadata": metadata, "spec": {"nodeName": "n", "containers": [container]}});
+    pods.create(&pod).await.unwrap();
+    let ready = |ready: &str| {
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        let ips = json!([{"ip": "10.42.0.9"}]);
+        Patch::Strategic(json!({"status": {"podIP": "10.42.0.9", "podIPs": ips, "conditions": conditions}}))
+    };
+    for (status, expected) in [("False", false), ("True", true)] {
+        pods.patch("p", "status", &ready(status)).await.unwrap();
+        until(&client, slices, "endpointslices", |list| {
+            let endpoint = &list[0]["endpoints"][0];
+            list.len() == 1
+                && endpoint["conditions"]["ready"] == expected
+                && list[0]["ports"][0]["port"] == 8080
+        })
+        .await;
+        let field = if expected { "addresses" } else { "notReadyAddresses" };
+        until(&client, "", "endpoints", |list| list[0]["subsets"][0][field][0]["ip"] == "10.42.0.9").await;
+    }
+
+    let db = json!({"metadata": {"name": "db"}, "spec": {"clusterIP": "None", "ports": [{"port": 5432}]}});
+    services.create(&db).await.unwrap();
+    let endpoints = client.untyped(resource("", "endpoints", true), Some("a"));
+    let subset = json!({"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 5432}]});
+    endpoints.create(&json!({"metadata": {"name": "db"}, "subsets": [subset]})).await.unwrap();
+    let alone = json!({"metadata": {"name": "alone"}, "subsets": [subset]});
+    endpoints.create(&alone).await.unwrap();
+    until(&client, slices, "endpointslices", |list| {
+        list.len() == 2 && list.iter().any(|slice| slice["endpoints"][0]["addresses"][0] == "192.0.2.7")
+    })
+    .await;
+
+    for name in ["web", "db"] {
+        services.delete(name, &Delete::default()).await.unwrap();
+    }
+    until(&client, slices, "endpointslices", <[Value]>::is_empty).await;
+    until(&client, "", "endpoints", |list| list.len() == 1 && list[0]["metadata"]["name"] == "alone").await;
+    scope.close(Duration::from_secs(5)).await.unwrap();
+}

@@ -161,6 +161,8 @@ struct Shared {
     items: RwLock<BTreeMap<Key, Arc<Item>>>,
     handlers: RwLock<Vec<Handler>>,
     synced: watch::Sender<bool>,
+    /// The revision up to which the items show everything.
+    revision: watch::Sender<u64>,
 }
 
 impl<K: DeserializeOwned + 'static> Informer<K> {
@@ -186,6 +188,7 @@ impl<K: DeserializeOwned + 'static> Informer<K> {
             items: RwLock::default(),
             handlers: RwLock::new(handlers),
             synced: watch::Sender::new(false),
+            revision: watch::Sender::new(0),
         });
         let follower = Follower { api, query, shared: shared.clone(), revision: String::new() };
         scope.spawn("informer", follower.run());
@@ -196,6 +199,13 @@ impl<K: DeserializeOwned + 'static> Informer<K> {
     pub async fn synced(&self) {
         // The sender lives in `shared`, so waiting cannot fail.
         let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// Waits until the objects are shown as they were at a revision or later, such as the one that a write gave.
+    pub async fn reached(&self, revision: &str) {
+        let Ok(revision) = revision.parse::<u64>() else { return };
+        // The sender lives in `shared`, so waiting cannot fail.
+        let _ = self.shared.revision.subscribe().wait_for(|reached| *reached >= revision).await;
     }
 
     /// Calls `handler` for every object there is and for every change from now on. It runs inside the informer's own
@@ -310,6 +320,7 @@ impl<K> Follower<K> {
         }
         self.revision = revision;
         self.shared.synced.send_replace(true);
+        self.reach();
         Ok(())
     }
 
@@ -328,7 +339,15 @@ impl<K> Follower<K> {
             }
             EventKind::Bookmark | EventKind::Error => {}
         }
+        self.reach();
         Ok(())
+    }
+
+    /// Tells those who wait for this revision.
+    fn reach(&self) {
+        if let Ok(revision) = self.revision.parse() {
+            self.shared.revision.send_replace(revision);
+        }
     }
 
     fn tell(&self, change: Change<'_>) {
@@ -387,6 +406,19 @@ mod tests {
         let gone = "{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\"}}\n";
         let requests = requests_in_ten_minutes(gone).await;
         assert!((30..80).contains(&requests), "{requests} requests");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revision_is_reached_when_its_event_was_seen() {
+        let event =
+            "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"p\",\"resourceVersion\":\"7\"}}}\n";
+        let (client, _) = server(event);
+        let scope = Scope::root();
+        let informer = Informer::<Pod>::start(&scope, client.all(), ListQuery::default());
+        informer.reached("7").await;
+        assert!(informer.item(&Key::new("", "p")).is_some());
+        let later = tokio::time::timeout(Duration::from_secs(60), informer.reached("8")).await;
+        assert!(later.is_err());
     }
 
     #[tokio::test(start_paused = true)]
