@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use edgek_tests::{AGNHOST, BUSYBOX, Namespace};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1
 kind: Deployment
@@ -223,13 +223,47 @@ fn users_learn_who_they_are_and_what_they_may() {
     assert!(namespace.kubectl(&["get", "csr", &name]).contains("Approved"));
 }
 
+/// What kubectl prints of kube-apiserver v1.37.0.
+const EXPLAINED: &str = r#"KIND:       Pod
+VERSION:    v1
+
+FIELD: restartPolicy <string>
+ENUM:
+    Always
+    Never
+    OnFailure
+
+DESCRIPTION:
+    Restart policy for all containers within the pod. One of Always, OnFailure,
+    Never. In some contexts, only a subset of those values may be permitted.
+    Default to Always. More info:
+    https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
+    
+    Possible enum values:
+     - `"Always"`
+     - `"Never"`
+     - `"OnFailure"`
+    
+
+"#;
+
 #[test]
 fn documents_describe_the_api() {
     let namespace = Namespace::new();
     let document: Value =
         serde_json::from_str(&namespace.kubectl(&["get", "--raw", "/openapi/v2"])).expect("JSON");
     assert_eq!(document["swagger"], "2.0");
-    assert!(document["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"].is_object());
+    let definitions = document["definitions"].as_object().expect("definitions").values();
+    let described: Vec<&Value> =
+        definitions.flat_map(|known| known["x-kubernetes-group-version-kind"].as_array()).flatten().collect();
+    for line in namespace.kubectl(&["api-resources", "--no-headers"]).lines() {
+        let words: Vec<&str> = line.split_whitespace().rev().collect();
+        let [kind, _, api_version, ..] = words[..] else { panic!("{line}") };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = json!({"group": group, "version": version, "kind": kind});
+        assert!(described.contains(&&kind), "{kind} is not described");
+    }
+    assert_eq!(namespace.kubectl(&["explain", "pod.spec.restartPolicy"]), EXPLAINED);
     for path in ["/livez", "/readyz", "/healthz"] {
         assert_eq!(namespace.kubectl(&["get", "--raw", path]), "ok");
     }

@@ -2,10 +2,11 @@
 //! (facts) and `pkg/api/schema/descriptions.txt` (prose, for OpenAPI and `kubectl explain`). What upstream publishes as
 //! OpenAPI goes to `pkg/api/testdata`, to test ours against.
 //!
-//! Three sources are joined by name: Go structs (JSON names, pointers, `omitempty`), `generated.proto` (field numbers
-//! and wire types) and OpenAPI v3 (list and patch keys, defaults, required, kinds, descriptions). A name that one
+//! Three sources are joined by name: Go sources (JSON names, pointers, `omitempty`, enumerations), `generated.proto` (field
+//! numbers and wire types) and OpenAPI v3 (list and patch keys, defaults, required, kinds, descriptions). A name that one
 //! source has and another lacks is an error, so a new release can't slip in half read.
 
+mod enums;
 mod golang;
 mod openapi;
 mod proto;
@@ -63,6 +64,7 @@ struct Package {
     name: String,
     structs: BTreeMap<String, golang::Struct>,
     messages: BTreeMap<String, proto::Message>,
+    enums: enums::Enums,
 }
 
 /// `gen-schema` takes no arguments.
@@ -79,19 +81,40 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         }
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
+    resolve_constants(&mut packages);
     let kubernetes = download(&format!("k8s.io/kubernetes@{KUBERNETES_VERSION}"))?;
     let spec = kubernetes.join("api/openapi-spec");
     let definitions = openapi::read(&spec)?;
+    let generated = kubernetes.join("pkg/generated/openapi/zz_generated.openapi.go");
+    let generated = openapi::Generated::parse(&std::fs::read_to_string(generated)?)?;
 
     let out = workspace::root().join("pkg/api/schema");
     let types = table::types(&packages, &definitions)?;
     std::fs::write(out.join("types.txt"), types)?;
-    std::fs::write(out.join("descriptions.txt"), table::descriptions(&packages, &definitions))?;
+    std::fs::write(out.join("descriptions.txt"), table::descriptions(&packages, &definitions, &generated))?;
     openapi::write_published(
         &spec,
         &definitions,
+        &generated,
         &workspace::root().join("pkg/api/testdata/definitions.json.gz"),
     )
+}
+
+/// Gives constants that stand for those of other packages their text.
+fn resolve_constants(packages: &mut [Package]) {
+    let mut found = Vec::new();
+    for (at, package) in packages.iter().enumerate() {
+        for (import, constant) in package.enums.references() {
+            let path = package.enums.import(import).map(package_name);
+            let owner = packages.iter().find(|package| Some(&package.name) == path.as_ref());
+            if let Some(text) = owner.and_then(|owner| owner.enums.text(constant)) {
+                found.push((at, import.to_owned(), constant.to_owned(), text.to_owned()));
+            }
+        }
+    }
+    for (at, import, constant, text) in found {
+        packages[at].enums.resolve(&import, &constant, &text);
+    }
 }
 
 /// Fetches a module by the Go client and returns its folder.
@@ -109,12 +132,14 @@ fn download(module: &str) -> Result<PathBuf> {
 }
 
 fn read_package(module: &str, dir: &Path, path: &str) -> Result<Package> {
-    let name = format!("io.{}.{}", module.replace("k8s.io", "k8s").replace('/', "."), path.replace('/', "."));
+    let name = package_name(&format!("{module}/{path}"));
     let dir = dir.join(path);
     let mut structs = BTreeMap::new();
+    let mut enums = enums::Enums::default();
     for file in ["types.go", "types_jsonschema.go", "watch.go", "group_version.go"] {
         if let Ok(source) = std::fs::read_to_string(dir.join(file)) {
             golang::parse(&source, &mut structs)?;
+            enums.read(&source);
         }
     }
     ensure!(!structs.is_empty(), "no Go structs");
@@ -122,5 +147,10 @@ fn read_package(module: &str, dir: &Path, path: &str) -> Result<Package> {
         Ok(source) => proto::parse(&source)?,
         Err(_) => BTreeMap::new(),
     };
-    Ok(Package { name, structs, messages })
+    Ok(Package { name, structs, messages, enums })
+}
+
+/// `io.k8s.api.core.v1` for `k8s.io/api/core/v1`.
+fn package_name(path: &str) -> String {
+    format!("io.{}", path.replace("k8s.io", "k8s").replace('/', "."))
 }

@@ -80,6 +80,8 @@ struct Extra {
     patch_strategy: PatchStrategy,
     map_type: Option<Name>,
     default: Option<Name>,
+    /// Separated by commas.
+    values: Option<Name>,
 }
 
 /// What a field, list element or map value holds. Map keys are always strings.
@@ -308,6 +310,11 @@ impl Field {
     /// `x-kubernetes-map-type` as published.
     pub fn map_type(&self) -> Option<&str> {
         self.extra.as_ref()?.map_type.as_deref()
+    }
+
+    /// The values that the field, its elements or its values may have, in order; none when any text will do.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.extra.iter().filter_map(|extra| extra.values.as_deref()).flat_map(|values| values.split(','))
     }
 
     /// The default published in OpenAPI v3, as JSON. Fields that are always there have their zero.

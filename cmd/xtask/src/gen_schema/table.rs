@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::openapi::Definitions;
+use super::openapi::{Definitions, Generated};
 use super::{Package, golang};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -55,11 +55,16 @@ pub(super) fn types(packages: &[Package], definitions: &Definitions) -> Result<S
     );
     for package in packages {
         writeln!(out, "package {}", package.name)?;
+        for name in package.enums.names() {
+            let values = package.enums.values(name);
+            ensure!(values.iter().all(|value| !value.contains(',')), "a value of {name} has a comma");
+            writeln!(out, "enum {name} {}", values.join(","))?;
+        }
         for name in package.structs.keys() {
             let full = format!("{}.{name}", package.name);
             let definition = definitions.get(&full);
             if special(&full).is_none() && is_wanted(package, name, definition) {
-                write_type(&mut out, package, name, definition).with_context(|| full.clone())?;
+                write_type(&mut out, packages, package, name, definition).with_context(|| full.clone())?;
             }
         }
     }
@@ -78,7 +83,8 @@ fn is_wanted(package: &Package, name: &str, definition: Option<&Value>) -> bool 
 }
 
 /// The prose, one line a type or field: type, field (empty for the type), JSON text; separated by tabs.
-pub(super) fn descriptions(packages: &[Package], definitions: &Definitions) -> String {
+/// Servers list the values of enumerations there, the published documents do not.
+pub(super) fn descriptions(packages: &[Package], definitions: &Definitions, generated: &Generated) -> String {
     let mut out = String::new();
     for (name, definition) in definitions {
         let (package, short) = name.rsplit_once('.').unwrap_or_default();
@@ -87,8 +93,9 @@ pub(super) fn descriptions(packages: &[Package], definitions: &Definitions) -> S
             continue;
         }
         let mut line = |field: &str, schema: &Value| {
-            if let Some(text @ Value::String(_)) = schema.get("description") {
-                out.push_str(&format!("{name}\t{field}\t{text}\n"));
+            let listed = generated.get(name, field).and_then(|found| found.description.as_deref());
+            if let Some(text) = listed.or(schema["description"].as_str()) {
+                out.push_str(&format!("{name}\t{field}\t{}\n", Value::from(text)));
             }
         };
         line("", definition);
@@ -103,7 +110,13 @@ fn special(name: &str) -> Option<&'static str> {
     SPECIAL.iter().find(|(special, _)| *special == name).map(|(_, kind)| *kind)
 }
 
-fn write_type(out: &mut String, package: &Package, name: &str, definition: Option<&Value>) -> Result<()> {
+fn write_type(
+    out: &mut String,
+    packages: &[Package],
+    package: &Package,
+    name: &str,
+    definition: Option<&Value>,
+) -> Result<()> {
     write!(out, "type {name}")?;
     match definition {
         Some(definition) => type_attributes(out, definition)?,
@@ -124,8 +137,13 @@ fn write_type(out: &mut String, package: &Package, name: &str, definition: Optio
         published == lines.keys().collect::<Vec<_>>(),
         "Go and OpenAPI differ: {published:?} and {lines:?}"
     );
+    let enums = enums(packages, package, name);
     for (field, line) in &lines {
-        let facts = attributes(&properties[field], line)?;
+        let mut facts = attributes(&properties[field], line)?;
+        if let Some(found) = enums.get(field) {
+            let place = if found.owner.name == package.name { "" } else { &format!("{}.", found.owner.name) };
+            write!(facts, " enum={place}{}", found.name)?;
+        }
         let required = definition["required"].as_array().is_some_and(|r| r.iter().any(|r| r == field));
         writeln!(out, "  {line}{}{}", if required { " required" } else { "" }, facts)?;
     }
@@ -178,6 +196,43 @@ fn fields(package: &Package, name: &str, prefix: &str, lines: &mut BTreeMap<Stri
         }
     }
     Ok(())
+}
+
+/// The enumeration that a field is or holds.
+struct FieldEnum<'a> {
+    owner: &'a Package,
+    name: &'a str,
+}
+
+/// The enumerations among the fields of a struct by JSON name, those of inlined structs included.
+fn enums<'a>(
+    packages: &'a [Package],
+    package: &'a Package,
+    struct_name: &str,
+) -> BTreeMap<String, FieldEnum<'a>> {
+    let mut found = BTreeMap::new();
+    for field in package.structs.get(struct_name).into_iter().flat_map(|known| &known.fields) {
+        match &field.json {
+            None => found.extend(enums(packages, package, &field.go_type)),
+            Some(json) => found.extend(
+                enum_of(packages, package, &field.go_type).map(|field_enum| (json.clone(), field_enum)),
+            ),
+        }
+    }
+    found
+}
+
+fn enum_of<'a>(packages: &'a [Package], package: &'a Package, go_type: &'a str) -> Option<FieldEnum<'a>> {
+    let element = go_type.rsplit(']').next()?.trim_start_matches('*');
+    let (owner, name) = match element.split_once('.') {
+        None => (package, element),
+        Some((import, name)) => {
+            let path = super::package_name(package.enums.import(import)?);
+            (packages.iter().find(|package| package.name == path)?, name)
+        }
+    };
+    let known = owner.enums.names().any(|known| known == name) && !owner.enums.values(name).is_empty();
+    known.then_some(FieldEnum { owner, name })
 }
 
 /// Go keeps a struct value whatever `omitempty` says; `omitzero` drops it.

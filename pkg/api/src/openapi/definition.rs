@@ -111,6 +111,11 @@ impl Definitions<'_> {
 fn property(schema: &Schema, dialect: Dialect, field: &Field, prose: Option<Value>) -> Value {
     let default = field.default().filter(|_| dialect == Dialect::V3);
     let mut out = kind(schema, dialect, &field.kind);
+    if field.values().next().is_some()
+        && let Some(entries) = innermost(&mut out).as_object_mut()
+    {
+        entries.insert("enum".to_owned(), field.values().collect());
+    }
     let Some(entries) = out.as_object_mut() else { return out };
     // Nothing may stand beside a $ref in v3.
     if dialect == Dialect::V3 && entries.contains_key("$ref") && (default.is_some() || prose.is_some()) {
@@ -140,6 +145,16 @@ fn property(schema: &Schema, dialect: Dialect, field: &Field, prose: Option<Valu
         add("x-kubernetes-patch-strategy", json!(strategy));
     }
     out
+}
+
+/// What a property is, or holds as a list or map.
+fn innermost(property: &mut Value) -> &mut Value {
+    for inner in ["items", "additionalProperties"] {
+        if property.get(inner).is_some() {
+            return innermost(&mut property[inner]);
+        }
+    }
+    property
 }
 
 fn kind(schema: &Schema, dialect: Dialect, field_kind: &FieldKind) -> Value {

@@ -57,6 +57,10 @@ fn extensions(out: &mut Writer, value: &Value, number: u16) {
 
 fn schema(out: &mut Writer, value: &Value) {
     strings(out, value, &[("$ref", 1), ("format", 2), ("description", 4), ("required", 19)]);
+    for value in value["enum"].as_array().into_iter().flatten() {
+        // Any.yaml, of which JSON is a part.
+        out.message(20, |out| out.bytes(2, value.to_string().as_bytes()));
+    }
     if let Some(inner) = value.get("additionalProperties") {
         out.message(21, |out| out.message(1, |out| schema(out, inner)));
     }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! package io.k8s.api.core.v1
+//! enum Protocol SCTP,TCP,UDP
 //! type Pod kind=/v1/Pod
 //!   metadata 1 io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta always default={}
 //!   spec 2 PodSpec always
 //! ```
 //!
 //! A field's line: JSON name, number (`-` none, `2.5` number 5 inside embedded message 2), kind (`[k]` list, `{k}`
-//! map), presence, then attributes. A type without a dot is in the same package.
+//! map), presence, then attributes. A type or enumeration without a dot is in the same package.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -26,7 +27,12 @@ pub struct ParseError {
     problem: String,
 }
 
-type Ids = HashMap<String, TypeId>;
+/// What a field's line may name.
+struct Names {
+    types: HashMap<String, TypeId>,
+    /// The values of enumerations.
+    enums: HashMap<String, &'static str>,
+}
 
 impl Schema {
     /// Reads a table whose text lives as long as the program.
@@ -34,8 +40,8 @@ impl Schema {
     /// # Errors
     /// The first line that breaks the grammar or names a type that is not in the table.
     pub fn parse(text: &'static str) -> Result<Schema, ParseError> {
-        let ids = type_ids(text)?;
-        let mut types = Vec::with_capacity(ids.len());
+        let names = names(text)?;
+        let mut types = Vec::with_capacity(names.types.len());
         let mut package = "";
         let mut fields = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -47,7 +53,7 @@ impl Schema {
                     types.push(parse_type(package, rest).map_err(wrong)?);
                 }
                 Some(("", rest)) => {
-                    fields.push(parse_field(&ids, package, rest.trim_start()).map_err(wrong)?)
+                    fields.push(parse_field(&names, package, rest.trim_start()).map_err(wrong)?)
                 }
                 _ => {}
             }
@@ -61,21 +67,26 @@ impl Schema {
 }
 
 /// Ids are positions in order of name.
-fn type_ids(text: &str) -> Result<Ids, ParseError> {
-    let mut names = Vec::new();
+fn names(text: &'static str) -> Result<Names, ParseError> {
+    let mut types = Vec::new();
+    let mut enums = HashMap::new();
     let mut package = "";
     for line in text.lines() {
         match line.split_once(' ') {
             Some(("package", name)) => package = name,
-            Some(("type", rest)) => names.push(qualify(package, rest.split(' ').next().unwrap_or_default())),
+            Some(("enum", rest)) => {
+                let (name, values) = rest.split_once(' ').unwrap_or((rest, ""));
+                enums.insert(qualify(package, name), values);
+            }
+            Some(("type", rest)) => types.push(qualify(package, rest.split(' ').next().unwrap_or_default())),
             _ => {}
         }
     }
-    names.sort();
-    if names.len() > usize::from(u16::MAX) {
+    types.sort();
+    if types.len() > usize::from(u16::MAX) {
         return Err(ParseError { line: 0, problem: "too many types".to_owned() });
     }
-    Ok(names.into_iter().zip((0..).map(TypeId)).collect())
+    Ok(Names { types: types.into_iter().zip((0..).map(TypeId)).collect(), enums })
 }
 
 fn qualify(package: &str, name: &str) -> String {
@@ -117,12 +128,12 @@ fn parse_kind(text: &'static str) -> Result<GroupVersionKind, String> {
     }
 }
 
-fn parse_field(ids: &Ids, package: &str, line: &'static str) -> Result<Field, String> {
+fn parse_field(names: &Names, package: &str, line: &'static str) -> Result<Field, String> {
     let mut words = line.split(' ');
     let mut next = |what: &str| words.next().ok_or_else(|| format!("missing {what}"));
     let name = next("name")?;
     let wire = parse_number(next("number")?)?;
-    let kind = parse_field_kind(ids, package, next("kind")?)?;
+    let kind = parse_field_kind(names, package, next("kind")?)?;
     let presence = match next("presence")? {
         "optional" => Presence::Optional,
         "nonzero" => Presence::NonZero,
@@ -131,12 +142,17 @@ fn parse_field(ids: &Ids, package: &str, line: &'static str) -> Result<Field, St
     };
     let mut field = Field { name: name.into(), kind, wire, presence, required: false, extra: None };
     for word in words {
-        parse_attribute(&mut field, word)?;
+        parse_attribute(names, package, &mut field, word)?;
     }
     Ok(field)
 }
 
-fn parse_attribute(field: &mut Field, word: &'static str) -> Result<(), String> {
+fn parse_attribute(
+    names: &Names,
+    package: &str,
+    field: &mut Field,
+    word: &'static str,
+) -> Result<(), String> {
     if word == "required" {
         field.required = true;
         return Ok(());
@@ -144,6 +160,10 @@ fn parse_attribute(field: &mut Field, word: &'static str) -> Result<(), String> 
     let extra = field.extra.get_or_insert_default();
     match word.split_once('=') {
         Some(("default", json)) => extra.default = Some(json.into()),
+        Some(("enum", name)) => {
+            let values = names.enums.get(&qualify(package, name));
+            extra.values = Some((*values.ok_or_else(|| format!("{name:?} is not in the table"))?).into());
+        }
         Some(("keys", keys)) => extra.map_keys = keys.split(',').map(Name::Borrowed).collect(),
         Some(("patchkey", key)) => extra.patch_key = Some(key.into()),
         Some(("list", kind)) => extra.list_type = Some(parse_list_type(kind)?),
@@ -167,16 +187,20 @@ fn parse_number(text: &str) -> Result<[u16; 3], String> {
     Ok(wire)
 }
 
-fn parse_field_kind(ids: &Ids, package: &str, text: &str) -> Result<FieldKind, String> {
+fn parse_field_kind(names: &Names, package: &str, text: &str) -> Result<FieldKind, String> {
     let inner = |open, close| text.strip_prefix(open).and_then(|t| t.strip_suffix(close));
     if let Some(item) = inner('[', ']') {
-        return Ok(FieldKind::List(Box::new(parse_field_kind(ids, package, item)?)));
+        return Ok(FieldKind::List(Box::new(parse_field_kind(names, package, item)?)));
     }
     if let Some(value) = inner('{', '}') {
-        return Ok(FieldKind::Map(Box::new(parse_field_kind(ids, package, value)?)));
+        return Ok(FieldKind::Map(Box::new(parse_field_kind(names, package, value)?)));
     }
     let message = |name: &str| {
-        ids.get(&qualify(package, name)).copied().ok_or_else(|| format!("{name:?} is not in the table"))
+        names
+            .types
+            .get(&qualify(package, name))
+            .copied()
+            .ok_or_else(|| format!("{name:?} is not in the table"))
     };
     Ok(match text {
         "bool" => FieldKind::Bool,
