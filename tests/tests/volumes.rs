@@ -166,6 +166,41 @@ fn a_pod_has_a_token_that_the_server_knows() {
 }
 
 #[test]
+fn trust_bundles_are_chosen_by_name_or_by_signer() {
+    let namespace = Namespace::new();
+    let ca = namespace.kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"]);
+    let signer = format!("{}.example/ca", namespace.name());
+    let bundle = |name: &str, spec: &str| {
+        let pem = ca.replace('\n', "\\n");
+        namespace.apply(&format!("{{apiVersion: certificates.k8s.io/v1, kind: ClusterTrustBundle, metadata: {{name: '{name}', labels: {{tier: a}}}}, spec: {{{spec} trustBundle: \"# ours\\n{pem}\"}}}}"));
+    };
+    bundle(namespace.name(), "");
+    bundle(&format!("{}:one", signer.replace('/', ":")), &format!("signerName: {signer},"));
+    let sources = format!(
+        "{{clusterTrustBundle: {{name: {}, path: name}}}}, {{clusterTrustBundle: {{name: none, optional: true, path: none}}}},
+         {{clusterTrustBundle: {{signerName: {signer}, labelSelector: {{matchLabels: {{tier: a}}}}, path: signer}}}},
+         {{clusterTrustBundle: {{signerName: {signer}, optional: true, path: nothing}}}}",
+        namespace.name()
+    );
+    let pod = |sources: &str| {
+        script(
+            "cat /t/name; echo -; cat /t/signer /t/none /t/nothing 2>/dev/null || true",
+            "volumeMounts: [{name: t, mountPath: /t}],",
+            &format!("volumes: [{{name: t, projected: {{sources: [{sources}]}}}}],"),
+        )
+    };
+    assert_eq!(namespace.finished_pod("reader", &pod(&sources)), format!("{ca}-\n{ca}"));
+
+    let late = format!("{}-late", namespace.name());
+    namespace.pod("waiter", &pod(&format!("{{clusterTrustBundle: {{name: {late}, path: name}}}}")));
+    namespace.host.eventually("an event that says why", || {
+        namespace.kubectl(&["events", "--for=pod/waiter"]).contains("while getting ClusterTrustBundle")
+    });
+    bundle(&late, "");
+    namespace.wait("pod/waiter", "jsonpath={.status.phase}=Succeeded");
+}
+
+#[test]
 fn limits_are_values_of_the_control_group() {
     let namespace = Namespace::new();
     let resources = "resources: {limits: {memory: 64Mi, cpu: 500m}, requests: {cpu: 250m}},";

@@ -5,6 +5,7 @@
 
 mod atomic;
 mod payload;
+mod trust_bundle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,8 +18,10 @@ use edgek_base_lifecycle::{Scope, sleep, until};
 use edgek_client::{Api, Client, ListQuery};
 use edgek_control_runtime::Informer;
 use edgek_node_runtime::{Mount, MountSource, Propagation};
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EmptyDirVolumeSource, HostPathVolumeSource, Pod, Secret, Volume, VolumeMount,
+    VolumeProjection,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::{Notify, watch};
@@ -182,6 +185,9 @@ impl Volumes {
         for name in secrets {
             notify_of::<Secret>(scope, self.client.namespaced(namespace), &name, &changed);
         }
+        if projections(&pod).any(|part| part.cluster_trust_bundle.is_some()) {
+            notify_of_any(scope, self.client.cluster::<ClusterTrustBundle>(), ListQuery::default(), &changed);
+        }
         scope.spawn("volumes", self.clone().keep_fresh(updates.clone(), changed));
     }
 
@@ -221,7 +227,18 @@ fn notify_of<K>(scope: &Scope, api: Api<K>, name: &str, changed: &Arc<Notify>)
 where
     K: serde::de::DeserializeOwned + 'static,
 {
-    let query = ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() };
+    notify_of_any(
+        scope,
+        api,
+        ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() },
+        changed,
+    );
+}
+
+fn notify_of_any<K>(scope: &Scope, api: Api<K>, query: ListQuery, changed: &Arc<Notify>)
+where
+    K: serde::de::DeserializeOwned + 'static,
+{
     let changed = changed.clone();
     Informer::start(scope, api, query).on_change(move |_| changed.notify_one());
 }
@@ -232,12 +249,18 @@ fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         config_maps.extend(volume.config_map.as_ref().map(|source| source.name.clone()));
         secrets.extend(volume.secret.as_ref().and_then(|source| source.secret_name.clone()));
-        for part in volume.projected.iter().flat_map(|source| source.sources.iter().flatten()) {
-            config_maps.extend(part.config_map.as_ref().map(|source| source.name.clone()));
-            secrets.extend(part.secret.as_ref().map(|source| source.name.clone()));
-        }
+    }
+    for part in projections(pod) {
+        config_maps.extend(part.config_map.as_ref().map(|source| source.name.clone()));
+        secrets.extend(part.secret.as_ref().map(|source| source.name.clone()));
     }
     (config_maps, secrets)
+}
+
+/// The parts of a pod's projected volumes.
+fn projections(pod: &Pod) -> impl Iterator<Item = &VolumeProjection> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.flat_map(|volume| &volume.projected).flat_map(|source| source.sources.iter().flatten())
 }
 
 fn group(pod: &Pod) -> Option<u32> {

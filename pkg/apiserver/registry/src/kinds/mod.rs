@@ -89,6 +89,7 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("batch", "cronjobs") => cronjob::STRATEGY,
         ("batch", "jobs") => job::STRATEGY,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::STRATEGY,
+        ("certificates.k8s.io", "clustertrustbundles") => certificates::TRUST_BUNDLE,
         ("coordination.k8s.io", "leases") => lease::STRATEGY,
         ("discovery.k8s.io", "endpointslices") => endpointslice::STRATEGY,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flowcontrol::SCHEMA,

@@ -1,4 +1,4 @@
-//! What is in volumes made from objects: config maps, secrets, fields of the pod, and tokens.
+//! What is in volumes made from objects: config maps, secrets, fields of the pod, trust bundles, and tokens.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::atomic::{File, Payload};
+use super::trust_bundle;
 use crate::config::Config;
 use crate::env::{Facts, field, resource};
 use crate::node::status::Allocatable;
@@ -149,11 +150,11 @@ impl Gatherer {
         }
         if let Some(source) = &part.service_account_token {
             let token = self.token(pod, source).await?;
-            let user = single_user(pod);
-            let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|s| s.fs_group);
-            let mode = if user.is_some() || group.is_some() { 0o600 } else { mode };
-            let file = File { user, ..file(token.into_bytes(), mode) };
-            return Ok([(source.path.clone(), file)].into());
+            return Ok([(source.path.clone(), credential(pod, token, mode))].into());
+        }
+        if let Some(source) = &part.cluster_trust_bundle {
+            let anchors = trust_bundle::anchors(&self.client, source).await?;
+            return Ok([(source.path.clone(), credential(pod, anchors, mode))].into());
         }
         Err("projection is not supported on this node".to_owned())
     }
@@ -247,6 +248,14 @@ impl<'a> Selection<'a> {
 
 fn file(data: Vec<u8>, mode: i32) -> File {
     File { data, mode: u32::try_from(mode).unwrap_or(0o644) & 0o777, user: None }
+}
+
+/// A file for the pod's user alone, where there is one.
+fn credential(pod: &Pod, text: String, mode: i32) -> File {
+    let user = single_user(pod);
+    let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|s| s.fs_group);
+    let mode = if user.is_some() || group.is_some() { 0o600 } else { mode };
+    File { user, ..file(text.into_bytes(), mode) }
 }
 
 fn namespace(pod: &Pod) -> &str {
