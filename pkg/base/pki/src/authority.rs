@@ -116,6 +116,11 @@ impl Authority {
         &self.pem
     }
 
+    /// The CA's key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// Makes a key and a certificate for `subject`.
     ///
     /// # Errors
@@ -156,14 +161,14 @@ fn leaf_params(subject: &Subject<'_>) -> Result<CertificateParams, rcgen::Error>
     Ok(params)
 }
 
-fn san_type(san: &str) -> Result<SanType, rcgen::Error> {
+pub(crate) fn san_type(san: &str) -> Result<SanType, rcgen::Error> {
     Ok(match san.parse::<IpAddr>() {
         Ok(address) => SanType::IpAddress(address),
         Err(_) => SanType::DnsName(san.try_into()?),
     })
 }
 
-fn serial_number() -> SerialNumber {
+pub(crate) fn serial_number() -> SerialNumber {
     use ring::rand::SecureRandom as _;
     let mut bytes = [0; 16];
     // Serial numbers must differ, not be secret: without randomness the clock does.

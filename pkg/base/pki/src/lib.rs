@@ -10,15 +10,18 @@
 
 pub mod authority;
 pub mod clock;
+mod der;
 pub mod kubeconfig;
 mod peer;
+pub mod request;
 mod serving;
 mod store;
 
 pub use authority::{Authority, Issued, Subject};
 pub use peer::Peer;
+pub use request::{SigningRequest, Usage};
 pub use serving::Serving;
-pub use store::Pki;
+pub use store::{Pki, open_key};
 
 use std::path::PathBuf;
 
@@ -67,6 +70,9 @@ pub enum Error {
         /// What the generator answered.
         source: rcgen::Error,
     },
+    /// A certificate request, or what it is to be signed with, is unusable.
+    #[error("the certificate request cannot be signed: {0}")]
+    Request(String),
     /// rustls does not accept a certificate that was just made.
     #[error("loading the serving certificate")]
     Rustls(#[from] rustls::Error),

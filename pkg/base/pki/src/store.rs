@@ -54,7 +54,11 @@ impl Pki {
     }
 }
 
-fn open_key(path: &Path) -> Result<String, Error> {
+/// The private key (PKCS #8 PEM) in a file, made when there is none.
+///
+/// # Errors
+/// When the file is damaged or cannot be written.
+pub fn open_key(path: &Path) -> Result<String, Error> {
     if let Some(pem) = read(path)? {
         let valid = KeyPair::from_pem(&pem).is_ok();
         return if valid {
