@@ -22,6 +22,10 @@ pub(crate) fn command() -> Command {
                 .subcommand(supervised(with_settings(
                     Command::new("server").about("Run the control plane and a node"),
                     &[Role::Server],
+                )))
+                .subcommand(supervised(with_settings(
+                    Command::new("agent").about("Run a node that joins the cluster of a server"),
+                    &[Role::Agent],
                 ))),
         )
         .subcommand(

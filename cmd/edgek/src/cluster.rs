@@ -34,6 +34,12 @@ impl Objects for Cluster {
         let object = collection(&self.0, "", plural)?.get(namespace, name)?;
         Some(object.meta().uid.as_str().to_owned())
     }
+
+    fn bootstrap_token(&self, id: &str) -> Option<Value> {
+        let secrets = collection(&self.0, "", "secrets")?;
+        let secret = secrets.get("kube-system", &format!("bootstrap-token-{id}"))?;
+        serde_json::from_slice(secret.bytes()).ok()
+    }
 }
 
 impl Cluster {

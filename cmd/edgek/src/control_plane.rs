@@ -130,6 +130,7 @@ fn build(
         authorizer: Arc::new(authorizer),
         tokens,
         dial,
+        ca: pki.server_ca.pem().to_owned(),
         address: SocketAddr::new(own_address(config), config.https_listen_port).to_string(),
         services: ServiceRange {
             network,

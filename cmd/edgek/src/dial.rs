@@ -1,55 +1,87 @@
-//! The way from the API server to this machine's kubelet, and to pods and services.
+//! The way from the API server to kubelets, pods and services: inside the process on this machine, through the tunnels
+//! that workers open to the others.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use edgek_apiserver_http::{BoxedIo, Dial, Target};
 use edgek_base_lifecycle::Scope;
+use edgek_link::Tunnels;
 use edgek_node_kubelet::server::Server;
 use tokio::net::TcpStream;
 
 /// Bytes under way inside the process, in each direction.
 const PIPE: usize = 64 << 10;
+/// The kubelet API as tunnels name it, whatever port it has on the worker.
+pub(crate) const KUBELET: &str = "kubelet:10250";
 
-/// Reaches the kubelet of this process without a socket, and everything else by TCP.
-#[derive(Clone, Default)]
-pub(crate) struct LocalDial(Arc<OnceLock<Local>>);
-
-struct Local {
-    node: String,
-    server: Server,
+/// Reaches the nodes of the cluster.
+#[derive(Clone)]
+pub(crate) struct Nodes {
+    local: Arc<OnceLock<Local>>,
+    workers: Tunnels,
     scope: Scope,
 }
 
-impl LocalDial {
-    /// Names the kubelet of this process, once it runs; its connections end with `scope`.
-    pub(crate) fn set(&self, node: &str, server: Server, scope: Scope) {
+struct Local {
+    node: String,
+    kubelet: LocalKubelet,
+}
+
+/// The kubelet of this process, reached without a socket.
+#[derive(Clone)]
+pub(crate) struct LocalKubelet {
+    pub(crate) server: Server,
+    /// Its connections end with it.
+    pub(crate) scope: Scope,
+}
+
+impl LocalKubelet {
+    /// A stream to its API.
+    pub(crate) fn open(&self) -> tokio::io::DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        let server = self.server.clone();
+        self.scope.spawn("kubelet connection", async move { server.serve(theirs).await });
+        ours
+    }
+}
+
+impl Nodes {
+    /// No nodes yet; the tunnels of workers end with `scope`.
+    pub(crate) fn new(scope: Scope) -> Self {
+        Self { local: Arc::default(), workers: Tunnels::default(), scope }
+    }
+
+    /// Names the kubelet of this process, once it runs.
+    pub(crate) fn set_local(&self, node: &str, kubelet: LocalKubelet) {
         // A second kubelet cannot be: the process starts one.
-        let _ = self.0.set(Local { node: node.to_owned(), server, scope });
+        let _ = self.local.set(Local { node: node.to_owned(), kubelet });
     }
 }
 
 #[async_trait]
-impl Dial for LocalDial {
+impl Dial for Nodes {
     async fn dial(&self, target: Target) -> io::Result<BoxedIo> {
         match target {
-            Target::Kubelet { node } => {
-                let local = self.0.get().filter(|local| local.node == node);
-                let no_way = || {
-                    io::Error::new(io::ErrorKind::HostUnreachable, format!("node {node:?} is not connected"))
-                };
-                let local = local.ok_or_else(no_way)?;
-                let (ours, theirs) = tokio::io::duplex(PIPE);
-                let server = local.server.clone();
-                local.scope.spawn("kubelet connection", async move { server.serve(theirs).await });
-                Ok(Box::new(ours))
-            }
-            Target::Tcp { host, port } => {
-                let address: std::net::IpAddr =
+            Target::Kubelet { node } => match self.local.get().filter(|local| local.node == node) {
+                Some(local) => Ok(Box::new(local.kubelet.open())),
+                None => Ok(Box::new(self.workers.open(&node, KUBELET).await?)),
+            },
+            Target::Tcp { node, host, port } => {
+                let address: IpAddr =
                     host.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-                Ok(Box::new(TcpStream::connect((address, port)).await?))
+                let address = std::net::SocketAddr::new(address, port);
+                if self.workers.is_connected(&node) {
+                    return Ok(Box::new(self.workers.open(&node, &address.to_string()).await?));
+                }
+                Ok(Box::new(TcpStream::connect(address).await?))
             }
         }
+    }
+
+    fn accept(&self, node: &str, stream: BoxedIo) {
+        self.workers.accept(node, Box::new(stream), &self.scope);
     }
 }

@@ -16,6 +16,9 @@ pub(crate) enum Code {
     NotRunning = 3,
     /// The machine is not ready: a port or the data directory is in use, a disk is full or read-only.
     Environment = 4,
+    /// The cluster does not take this machine: a wrong or expired token, another CA, a name that is taken, a clock that
+    /// is off, no edgek server there. Trying again does not help.
+    Refused = 5,
 }
 
 impl From<Code> for ExitCode {

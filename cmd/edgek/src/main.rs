@@ -2,22 +2,28 @@
 //!
 //! Exit codes are [`exit::Code`]; `edgek --help` lists the commands.
 
+mod agent;
 mod archives;
 mod bootstrap;
 mod bundle;
+mod certificate;
 mod check;
 mod cli;
 mod cluster;
 mod control_plane;
 mod dial;
 mod exit;
+mod foreground;
+mod join;
 mod kubelet_api;
 mod kubernetes_service;
 mod node;
 mod notify;
 mod server;
 mod service;
+mod settings;
 mod sources;
+mod token;
 mod tools;
 mod uninstall;
 
@@ -51,6 +57,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("run", run)) => match run.subcommand() {
             Some(("server", flags)) => server::run(flags),
+            Some(("agent", flags)) => agent::run(flags),
             _ => unreachable!("clap requires a subcommand"),
         },
         Some(("service", service)) => service::command(service),

@@ -116,7 +116,10 @@ fn finish_in_background(bundle: Bundle, scope: &Scope) {
 
 fn kubelet_config(config: &Config, name: &str, address: IpAddr) -> Result<kubelet::Config> {
     let mut labels: std::collections::BTreeMap<String, String> = config.node_labels.iter().cloned().collect();
-    labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
+    // An agent joins a server; a server has none.
+    if config.server.is_none() {
+        labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
+    }
     Ok(kubelet::Config {
         node_name: name.to_owned(),
         node_ips: vec![address],
@@ -157,6 +160,15 @@ fn taint(text: &str) -> Result<Taint> {
     let (key, value) =
         pair.split_once('=').map_or((pair, None), |(key, value)| (key, Some(value.to_owned())));
     Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+}
+
+/// The node's name: the configured one, or the host's.
+pub(crate) fn name(config: &Config) -> Result<String> {
+    if let Some(name) = &config.node_name {
+        return Ok(name.clone());
+    }
+    let name = nix::unistd::gethostname().context("reading the host name; set --node-name")?;
+    Ok(name.to_string_lossy().to_lowercase())
 }
 
 /// The node's address, or loopback's when there is none: a node without a network still runs pods.

@@ -1,18 +1,20 @@
-//! Who asks: client certificates and service-account tokens.
+//! Who asks: client certificates, service-account tokens and bootstrap tokens.
 //!
 //! `http` calls an [`Authenticator`] once per request; everything behind it sees only the [`User`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod bootstrap;
 mod certificate;
 mod credentials;
 mod token;
 mod user;
 
+pub use bootstrap::BOOTSTRAPPERS;
 pub use certificate::{AnyClientCertificate, ClientCertificates};
 pub use credentials::Credentials;
 pub use token::{BoundObject, Claims, Object, ObjectRef, Objects, Tokens};
-pub use user::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, PRIVILEGED_GROUP, User};
+pub use user::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, PRIVILEGED_GROUP, SERVERS, User};
 
 use std::sync::Arc;
 

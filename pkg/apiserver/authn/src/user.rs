@@ -8,6 +8,8 @@ pub const ALL_AUTHENTICATED: &str = "system:authenticated";
 pub const ALL_UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group whose members may do everything.
 pub const PRIVILEGED_GROUP: &str = "system:masters";
+/// The group of the nodes that run beside an API server, in its process. No certificate is given for it.
+pub const SERVERS: &str = "edgek:servers";
 /// The name of those who presented no credentials.
 pub const ANONYMOUS: &str = "system:anonymous";
 

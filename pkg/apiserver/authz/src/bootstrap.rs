@@ -1,6 +1,7 @@
 //! The roles and bindings every cluster starts with, as upstream's bootstrap policy defines them.
 //!
-//! `bootstrap/policy.jsonl` holds one object a line: facts of Kubernetes v1.37.0, see NOTICE. `cmd/edgek` creates
+//! `bootstrap/policy.jsonl` holds one object a line: facts of Kubernetes v1.37.0, see NOTICE; `bootstrap/edgek.jsonl`
+//! what joining nodes need besides. `cmd/edgek` creates
 //! at each start those that are missing and extends those whose `autoupdate` annotation is not `false`.
 
 use std::collections::HashSet;
@@ -8,11 +9,13 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 static POLICY: &str = include_str!("../bootstrap/policy.jsonl");
+static OWN: &str = include_str!("../bootstrap/edgek.jsonl");
 
 /// All bootstrap objects: ClusterRoles, ClusterRoleBindings, Roles, RoleBindings. The rules of aggregated roles
 /// (admin, edit, view) are filled in.
 pub fn objects() -> Vec<Value> {
-    let mut objects: Vec<Value> = POLICY.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines = POLICY.lines().chain(OWN.lines());
+    let mut objects: Vec<Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
     // view aggregates into edit and edit into admin: each pass carries the rules one step further.
     for _ in 0..3 {
         aggregate(&mut objects);
@@ -58,7 +61,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_policy_is_an_object() {
-        assert_eq!(objects().len(), POLICY.lines().count());
+        assert_eq!(objects().len(), POLICY.lines().count() + OWN.lines().count());
     }
 
     #[test]

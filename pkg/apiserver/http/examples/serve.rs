@@ -70,6 +70,7 @@ async fn main() -> anyhow::Result<()> {
             Arc::new(Everybody),
         )?),
         dial: Arc::new(NoDial),
+        ca: String::new(),
         address: address.clone(),
         services: ServiceRange::default(),
         scope: scope.clone(),

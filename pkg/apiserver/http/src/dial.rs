@@ -1,4 +1,4 @@
-//! `Dial`: how the API server reaches nodes, pods and services. The server binary hands in the implementation: in
+//! `Dial`: how the API server reaches nodes, pods and services, and `tunnel`, by which nodes let it. The server binary hands in the implementation: in
 //! process for its own node, through the workers' tunnels for the others.
 
 use std::io;
@@ -22,8 +22,10 @@ pub enum Target {
         /// The node's name.
         node: String,
     },
-    /// A TCP port reached from the pod network: a pod's or a service's.
+    /// A TCP port of a pod or of a node.
     Tcp {
+        /// The node it is on; empty when nobody knows.
+        node: String,
         /// An IP address.
         host: String,
         /// The port.
@@ -39,6 +41,9 @@ pub trait Dial: Send + Sync + 'static {
     /// # Errors
     /// Nobody listens there, or no way leads there.
     async fn dial(&self, target: Target) -> io::Result<BoxedIo>;
+
+    /// Takes over the stream that a node has opened so that it can be reached. Without use for it, it is closed.
+    fn accept(&self, _node: &str, _stream: BoxedIo) {}
 }
 
 /// Reaches nothing: for a server without nodes, and for tests.

@@ -31,6 +31,7 @@ mod server;
 mod show;
 mod subresource;
 mod table;
+mod tunnel;
 mod watch;
 mod yaml;
 

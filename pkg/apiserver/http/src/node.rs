@@ -236,12 +236,14 @@ fn proxied(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Re
             path_and_query,
         });
     }
-    let (host, port) = if resource.plural == "pods" {
-        pod_address(&object, port)?
+    let (node, host, port) = if resource.plural == "pods" {
+        let (host, port) = pod_address(&object, port)?;
+        (object.text("spec.nodeName").to_owned(), host, port)
     } else {
         service_address(call.server, &object, port)?
     };
-    Ok(Destination { host: format!("{host}:{port}"), target: Target::Tcp { host, port }, path_and_query })
+    let target = Target::Tcp { node, host: host.clone(), port };
+    Ok(Destination { host: format!("{host}:{port}"), target, path_and_query })
 }
 
 fn object(server: &Inner, key: &Key<'_>) -> Result<Value, Rejection> {
@@ -293,7 +295,7 @@ fn pod_address(pod: &Value, port: &str) -> Result<(String, u16), Rejection> {
 }
 
 /// One ready endpoint of a service, by the name or number of one of its ports.
-fn service_address(server: &Inner, service: &Value, port: &str) -> Result<(String, u16), Rejection> {
+fn service_address(server: &Inner, service: &Value, port: &str) -> Result<(String, String, u16), Rejection> {
     let name = service.text("metadata.name");
     let unavailable = || {
         Rejection::from(Status::service_unavailable(format!("no endpoints available for service {name:?}")))
@@ -325,9 +327,9 @@ fn service_address(server: &Inner, service: &Value, port: &str) -> Result<(Strin
             .iter()
             .find(|endpoint| endpoint.at("conditions.ready") != &Value::Bool(false));
         let address = ready.and_then(|endpoint| endpoint.items("addresses").first()).and_then(Value::as_str);
-        if let (Some(address), Some(number)) = (address, number.and_then(|number| u16::try_from(number).ok()))
-        {
-            return Ok((address.to_owned(), number));
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        if let (Some(endpoint), Some(address), Some(number)) = (ready, address, number) {
+            return Ok((endpoint.text("nodeName").to_owned(), address.to_owned(), number));
         }
     }
     Err(unavailable())

@@ -16,7 +16,7 @@ use crate::info::RequestInfo;
 use crate::negotiate::Accept;
 use crate::query::Query;
 use crate::server::Inner;
-use crate::{answer, documents, health, rest};
+use crate::{answer, documents, health, rest, tunnel};
 
 /// One authorised request.
 pub(crate) struct Call<'a> {
@@ -71,6 +71,9 @@ pub(crate) fn route<'a>(
 }
 
 async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
+    if call.parts.method == Method::CONNECT {
+        return tunnel::open(call);
+    }
     if let Some(path) = &call.info.resource {
         let resource = call
             .server
@@ -93,6 +96,9 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
             "text/plain; version=0.0.4; charset=utf-8",
             edgek_base_telemetry::metrics::render(),
         ));
+    }
+    if path == "/cacerts" && reads {
+        return Ok(answer::text(StatusCode::OK, call.server.ca.clone()));
     }
     let ask = documents::Ask { accept: call.accept, headers: &call.parts.headers, query: call.query() };
     match documents::answer(call.server, path, &ask) {

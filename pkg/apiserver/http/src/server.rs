@@ -38,6 +38,8 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// The way to nodes, pods and services.
     pub dial: Arc<dyn Dial>,
+    /// The CA certificate of the server in PEM, served at `/cacerts`: joining nodes compare it with their token.
+    pub ca: String,
     /// Where clients reach the server, `host:port`.
     pub address: String,
     /// Where services get addresses and ports from.
@@ -60,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) ca: String,
     pub(crate) address: String,
     pub(crate) limits: Limits,
     pub(crate) scope: Scope,
@@ -69,7 +72,7 @@ impl Inner {
     /// Whether a path may be read without credentials, should the authorizer agree.
     pub(crate) fn anonymous_allowed(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
-        ["/healthz", "/livez", "/readyz", "/version"].contains(&path)
+        ["/cacerts", "/healthz", "/livez", "/readyz", "/version"].contains(&path)
             || path.starts_with("/livez/")
             || path.starts_with("/readyz/")
             || path.starts_with("/healthz/")
@@ -97,6 +100,7 @@ impl Server {
             authorizer: parts.authorizer,
             tokens: parts.tokens,
             dial: parts.dial,
+            ca: parts.ca,
             address: parts.address,
             limits: Limits::default(),
             scope: parts.scope,

@@ -95,7 +95,7 @@ async fn logs_and_proxies_go_where_they_are_answered() {
     );
     assert_eq!(
         ask(&format!("{PODS}/p:81/proxy/x/y?z=1")).await,
-        (200, "Tcp { host: \"10.42.0.5\", port: 81 } /x/y?z=1 false".to_owned())
+        (200, "Tcp { node: \"n\", host: \"10.42.0.5\", port: 81 } /x/y?z=1 false".to_owned())
     );
     assert_eq!(ask(&format!("{PODS}/unbound/log?container=c")).await, (200, String::new()));
     test.create("/api/v1/nodes", json!({"metadata": {"name": "n"}})).await;

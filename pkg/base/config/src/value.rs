@@ -118,14 +118,19 @@ pub struct ServerUrl {
 impl ServerUrl {
     /// The port when none is named.
     const PORT: u16 = 6443;
+
+    /// `host:port`.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            return format!("[{}]:{}", self.host, self.port);
+        }
+        format!("{}:{}", self.host, self.port)
+    }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            return write!(f, "https://[{}]:{}", self.host, self.port);
-        }
-        write!(f, "https://{}:{}", self.host, self.port)
+        write!(f, "https://{}", self.authority())
     }
 }
 

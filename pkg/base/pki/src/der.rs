@@ -60,8 +60,8 @@ pub(crate) fn time(time: SystemTime) -> Vec<u8> {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
     let full = time.strftime("%Y%m%d%H%M%SZ").to_string();
     match &full[..2] {
-        "19" => tagged(0x17, full[2..].as_bytes()),
-        "20" if &full[2..4] < "50" => tagged(0x17, full[2..].as_bytes()),
+        "19" => tagged(0x17, &full.as_bytes()[2..]),
+        "20" if &full[2..4] < "50" => tagged(0x17, &full.as_bytes()[2..]),
         _ => tagged(0x18, full.as_bytes()),
     }
 }

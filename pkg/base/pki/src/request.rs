@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Extension};
 
 use crate::authority::{Authority, san_type, serial_number};
 use crate::der::{self, bit_string, context, integer, octets, oid, sequence};
-use crate::{Error, clock};
+use crate::{Error, Peer, clock};
 
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
@@ -154,6 +154,18 @@ pub fn make(key: &str, user: &str, group: &str, names: &[String]) -> Result<Stri
     params.serialize_request(&key).and_then(|request| request.pem()).map_err(failed)
 }
 
+/// Whether a certificate (PEM) names this user and certifies this key (PKCS #8 PEM).
+pub fn is_of(certificate: &str, user: &str, key: &str) -> bool {
+    let (Ok(der), Ok(key)) = (CertificateDer::from_pem_slice(certificate.as_bytes()), KeyPair::from_pem(key))
+    else {
+        return false;
+    };
+    let of_user = Peer::of(&der).is_some_and(|peer| peer.user == user);
+    let certified = X509Certificate::from_der(&der);
+    of_user
+        && certified.is_ok_and(|(_, read)| read.public_key().subject_public_key.data == key.public_key_raw())
+}
+
 impl Authority {
     /// Certifies the key and the names of a request as they were asked for, in PEM. rcgen would lose all organizations
     /// but one.
@@ -225,7 +237,6 @@ fn extensions(request: &SigningRequest, usages: &[Usage]) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Peer;
     use crate::authority::{LEAF_LIFETIME, not_after};
     use rustls::pki_types::UnixTime;
     use std::sync::Arc;
@@ -267,7 +278,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::open(folder.path(), "client-ca").unwrap();
         let usages = [Usage::DigitalSignature, Usage::ClientAuth];
-        let pem = authority.certify(&request(&["a"]), &usages, LEAF_LIFETIME).unwrap();
+        let own_key = key();
+        let asked = make(&own_key, "system:node:a", "system:nodes", &[]).unwrap();
+        let asked = SigningRequest::parse(asked.as_bytes()).unwrap();
+        let pem = authority.certify(&asked, &usages, LEAF_LIFETIME).unwrap();
+        assert!(is_of(&pem, "system:node:a", &own_key));
+        assert!(!is_of(&pem, "system:node:b", &own_key) && !is_of(&pem, "system:node:a", &key()));
         assert!(not_after(&pem).unwrap() > clock::now());
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let peer = Peer::of(&certificate).unwrap();

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod certificates;
 mod cluster_role;
 mod deployment;
 mod discovery;
@@ -24,20 +25,22 @@ mod root_ca;
 mod service;
 mod service_account;
 mod taint_eviction;
+mod token_cleaner;
 
 use std::sync::Arc;
 
 use edgek_base_lifecycle::Scope;
+use edgek_base_pki::Pki;
 use edgek_client::Client;
 use edgek_control_runtime::Queue;
 
 use crate::informers::Informers;
 
 /// What the controllers must be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// The certificates in PEM by which pods recognise the API server.
-    pub root_ca: String,
+    /// Whose CA pods recognise the API server by, and who signs certificates.
+    pub pki: Arc<Pki>,
 }
 
 /// Whom the shared informers read as.
@@ -55,11 +58,12 @@ struct Start<'a> {
 /// Starts all controllers, until the scope ends. `client_of` gives a client that acts as the user of that name, such
 /// as `system:serviceaccount:kube-system:deployment-controller`.
 pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) {
-    let informers = Arc::new(Informers::start(scope, &client_of(READER)));
+    let reader = client_of(READER);
+    let informers = Arc::new(Informers::start(scope, &reader));
     let start = Start { scope, informers };
     let client = |controller: &str| client_of(&format!("system:serviceaccount:kube-system:{controller}"));
     service_account::start(&start, client("service-account-controller"));
-    root_ca::start(&start, client("root-ca-cert-publisher"), config.root_ca);
+    root_ca::start(&start, client("root-ca-cert-publisher"), config.pki.server_ca.pem());
     replica_set::start(&start, client("replicaset-controller"));
     deployment::start(&start, client("deployment-controller"));
     namespace::start(&start, client("namespace-controller"));
@@ -77,4 +81,6 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
         slices.add(service.clone());
         endpoints.add(service);
     });
+    token_cleaner::start(&start, client("token-cleaner"));
+    certificates::start(&start, &reader, client("certificate-controller"), config.pki);
 }

@@ -21,7 +21,7 @@ const DESCRIPTION: (&str, &str) = (
 );
 
 /// Starts the controller; its keys are the names of namespaces.
-pub(crate) fn start(start: &Start<'_>, client: Client, root_ca: String) {
+pub(crate) fn start(start: &Start<'_>, client: Client, root_ca: &str) {
     let (informers, queue, root_ca) =
         (start.informers.clone(), Queue::<String>::new(), Arc::<str>::from(root_ca));
     let waiting = queue.clone();

@@ -12,6 +12,7 @@ use edgek_apiserver_authn::{Authenticator, Error, Object, Objects, PRIVILEGED_GR
 use edgek_apiserver_authz::AlwaysAllow;
 use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
+use edgek_base_pki::Pki;
 use edgek_client::{Api, Client, Delete, ListQuery, Patch, ResourceRef};
 use edgek_control_controllers::{Config, start};
 use edgek_store_log::MemoryLog;
@@ -58,13 +59,16 @@ async fn cluster() -> (Scope, Client) {
         authorizer: Arc::new(AlwaysAllow),
         tokens: Arc::new(Tokens::new(&key, issuer, Arc::new(Nobody)).unwrap()),
         dial: Arc::new(NoDial),
+        ca: String::new(),
         address: "127.0.0.1:6443".into(),
         services: Default::default(),
         scope: root,
     });
     let client_of =
         |user: &str| Client::in_process(server.service_as(Arc::new(User::new(user, [PRIVILEGED_GROUP]))));
-    start(&scope, Config { root_ca: "CA".into() }, client_of);
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Arc::new(Pki::open(folder.path()).unwrap());
+    start(&scope, Config { pki }, client_of);
     (scope, client_of("admin"))
 }
 
@@ -92,7 +96,7 @@ async fn with_deployment() -> (Scope, Client) {
     let namespace = json!({"metadata": {"name": "a"}});
     client.untyped(resource("", "namespaces", false), None).create(&namespace).await.unwrap();
     until(&client, "", "serviceaccounts", |list| list.len() == 1).await;
-    until(&client, "", "configmaps", |list| list.iter().any(|map| map["data"]["ca.crt"] == "CA")).await;
+    until(&client, "", "configmaps", |list| list.iter().any(|map| map["data"]["ca.crt"].is_string())).await;
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     let spec = json!({"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template});
     let deployment = json!({"metadata": {"name": "web"}, "spec": spec});

@@ -1,13 +1,14 @@
 //! `NodeRestriction`: a kubelet changes its own node, its own lease and its own pods, and nothing in them that would
 //! draw work or rights to it. The messages are upstream's.
 //!
-//! Other than upstream, a kubelet may set the label that marks its node as part of the control plane: here it registers
-//! with it. Claims and tokens are left to the node authorizer.
+//! Other than upstream, the kubelet beside an API server may set the label that marks its node as part of the control
+//! plane: it registers with it. Claims and tokens are left to the node authorizer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use edgek_apiserver_authn::SERVERS;
 use edgek_apiserver_authz::{NODES, node_name};
 use serde_json::Value;
 
@@ -137,7 +138,7 @@ fn own_node(node: &str, request: &Request<'_>, object: &Value) -> Result<(), Err
     })?;
     match (request.operation, request.old) {
         (Operation::Create, _) => {
-            let forbidden = forbidden_labels(object, &Value::Null);
+            let forbidden = forbidden_labels(request, object, &Value::Null);
             allow(forbidden.is_empty(), || {
                 format!("node {node:?} is not allowed to set the following labels: {forbidden}")
             })
@@ -150,7 +151,7 @@ fn own_node(node: &str, request: &Request<'_>, object: &Value) -> Result<(), Err
             allow(same(old.at(owners), object.at(owners)), || {
                 format!("node {node:?} is not allowed to modify ownerReferences")
             })?;
-            let forbidden = forbidden_labels(object, old);
+            let forbidden = forbidden_labels(request, object, old);
             allow(forbidden.is_empty(), || format!("is not allowed to modify labels: {forbidden}"))
         }
         _ => Ok(()),
@@ -171,14 +172,17 @@ fn allow(allowed: bool, otherwise: impl FnOnce() -> String) -> Result<(), Error>
 }
 
 /// The labels by which an object differs from the old one and that kubelets must leave alone, separated by commas.
-fn forbidden_labels(new: &Value, old: &Value) -> String {
+fn forbidden_labels(request: &Request<'_>, new: &Value, old: &Value) -> String {
     let labels = |object: &'_ Value| object.at("metadata.labels").clone();
     let (new, old) = (labels(new), labels(old));
     let keys =
         |labels: &Value| labels.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
     let (mut changed, before): (BTreeSet<String>, BTreeSet<String>) = (keys(&new), keys(&old));
     changed.extend(before);
-    changed.retain(|key| new.get(key) != old.get(key) && is_forbidden(key));
+    let beside_server = request.user.is_in(SERVERS);
+    changed.retain(|key| {
+        new.get(key) != old.get(key) && is_forbidden(key) && !(beside_server && key == CONTROL_PLANE)
+    });
     changed.into_iter().collect::<Vec<_>>().join(", ")
 }
 
@@ -186,10 +190,8 @@ fn is_forbidden(label: &str) -> bool {
     let domain = label.split_once('/').map_or("", |(domain, _)| domain);
     let within =
         |parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    let of_kubelet = KUBELET_LABELS.contains(&label)
-        || label == CONTROL_PLANE
-        || within("kubelet.kubernetes.io")
-        || within("node.kubernetes.io");
+    let of_kubelet =
+        KUBELET_LABELS.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io");
     within("node-restriction.kubernetes.io") || (within("kubernetes.io") || within("k8s.io")) && !of_kubelet
 }
 
@@ -268,7 +270,9 @@ mod tests {
         let created = |key: &str| (labelled(key), None);
         check(Operation::Create, NODE, "n1", created("kubernetes.io/hostname"), Ok(()));
         check(Operation::Create, NODE, "n1", created("example.com/rack"), Ok(()));
-        check(Operation::Create, NODE, "n1", created(CONTROL_PLANE), Ok(()));
+        let no =
+            r#"node "n1" is not allowed to set the following labels: node-role.kubernetes.io/control-plane"#;
+        check(Operation::Create, NODE, "n1", created(CONTROL_PLANE), Err(no));
         let no = r#"node "n1" is not allowed to set the following labels: node-restriction.kubernetes.io/a"#;
         check(Operation::Create, NODE, "n1", created("node-restriction.kubernetes.io/a"), Err(no));
         let no = r#"node "n1" is not allowed to modify node "n2""#;

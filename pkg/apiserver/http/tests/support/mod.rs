@@ -115,6 +115,7 @@ impl Test {
                     .unwrap(),
             ),
             dial,
+            ca: "the CA".into(),
             address: "127.0.0.1:6443".into(),
             services: Default::default(),
             scope: scope.clone(),
