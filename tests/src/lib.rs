@@ -1,6 +1,7 @@
 //! System tests: the real binary, containerd and kubectl.
 //!
-//! [`Host`] is a machine of its own, a network namespace, on which a test runs edgek as a user would. The tests need
+//! [`Host`] is a machine of its own, a network namespace, on which a test runs edgek as a user would; [`Host::join`] adds
+//! another to its cluster. The tests need
 //! root, and `TESTED_EDGEK` with the path of a binary that holds its bundle; `cargo xtask ci system` provides both.
 
 pub mod api;
@@ -9,6 +10,7 @@ mod namespace;
 mod reboot;
 mod registry;
 mod terminal;
+mod worker;
 
 use std::fs;
 use std::io::Write as _;
@@ -37,7 +39,15 @@ static HOSTS: AtomicU32 = AtomicU32::new(0);
 pub struct Host {
     namespace: String,
     folder: tempfile::TempDir,
+    role: Role,
+    /// edgek, in whichever role.
     server: Option<Child>,
+}
+
+/// What edgek is started as.
+enum Role {
+    Server,
+    Agent(worker::Agent),
 }
 
 fn check(output: &Output, what: &str) -> String {
@@ -83,7 +93,7 @@ impl Host {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("edgek-{}-{number}", std::process::id());
         let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a folder for the host");
-        let host = Self { namespace, folder, server: None };
+        let host = Self { namespace, folder, role: Role::Server, server: None };
         host.boot();
         host.link_images();
         host
@@ -158,14 +168,23 @@ impl Host {
         command
     }
 
-    /// `edgek run server` with further flags, started and left to itself.
+    /// `edgek run server`, or the agent on a worker, with further flags, started and left to itself.
     pub fn spawn_server(&self, flags: &[&str]) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("the log file");
+        let role = match &self.role {
+            Role::Server => {
+                vec!["run".to_owned(), "server".to_owned(), "--node-name=node".to_owned()]
+            }
+            Role::Agent(agent) => agent.arguments(),
+        };
+        let is_agent = matches!(self.role, Role::Agent(_));
+        let settings =
+            self.settings().into_iter().filter(|flag| !is_agent || !flag.starts_with("--write-kubeconfig"));
         self.command(edgek())
-            .args(["run", "server", "--node-name=node"])
+            .args(role)
             // However full the machine that runs the tests is.
             .args(["--kubelet-arg=eviction-hard=", "--kubelet-arg=image-gc-high-threshold=100"])
-            .args(self.settings())
+            .args(settings)
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
