@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::dial::{KUBELET, LocalKubelet};
 use crate::exit::{Code, Failure};
 use crate::foreground::{self, Stage};
+use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::{join, node, notify, sources};
 
@@ -47,10 +48,12 @@ async fn start(mut config: Config, link: &Scope, scope: &Scope) -> Result<(), Fa
     let server = join::server(&config)?;
     let member = join::member(&config, &name, link).await?;
     let (tls, tls_changes) = watch::channel(member.tls()?);
-    let (_servers, servers) = watch::channel(vec![server.authority()]);
+    let servers = Servers::new(server.authority(), config.data_dir.join("agent/servers.json"));
     let door = Arc::new(Door::default());
-    let settings = edgek_link::Settings { servers, tls: tls_changes, inward: door.clone() };
+    let settings =
+        edgek_link::Settings { servers: servers.subscribe(), tls: tls_changes, inward: door.clone() };
     let client = Client::new(Uplink::start(settings, link));
+    servers.follow(&client, link);
     link.spawn("node certificate", member.renew(client.clone(), tls));
     let shared = Settings::of_cluster(&client, &config.data_dir.join("agent/cluster.json")).await?;
     shared.apply(&mut config)?;

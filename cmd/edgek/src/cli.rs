@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use edgek_base_config::{Role, SETTINGS, Setting, Shape};
 
+use crate::tokens;
+
 /// The version of edgek and of the Kubernetes it serves.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.37.0)");
 
@@ -28,6 +30,7 @@ pub(crate) fn command() -> Command {
                     &[Role::Agent],
                 ))),
         )
+        .subcommand(tokens::command())
         .subcommand(
             Command::new("service")
                 .about("Run the server in the background, where systemd does not")

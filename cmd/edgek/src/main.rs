@@ -2,6 +2,7 @@
 //!
 //! Exit codes are [`exit::Code`]; `edgek --help` lists the commands.
 
+mod admin;
 mod agent;
 mod archives;
 mod bootstrap;
@@ -20,10 +21,12 @@ mod kubernetes_service;
 mod node;
 mod notify;
 mod server;
+mod servers;
 mod service;
 mod settings;
 mod sources;
 mod token;
+mod tokens;
 mod tools;
 mod uninstall;
 
@@ -60,6 +63,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
             Some(("agent", flags)) => agent::run(flags),
             _ => unreachable!("clap requires a subcommand"),
         },
+        Some(("token", token)) => tokens::run(token),
         Some(("service", service)) => service::command(service),
         Some(("uninstall", flags)) => uninstall::run(flags),
         Some(("check", flags)) => check::run(flags),

@@ -28,6 +28,13 @@ pub(crate) struct Token {
     pub(crate) bearer: String,
 }
 
+impl Token {
+    /// What tells it from other tokens, and is no secret.
+    pub(crate) fn id(&self) -> &str {
+        self.bearer.split_once('.').map_or("", |(id, _)| id)
+    }
+}
+
 impl FromStr for Token {
     type Err = String;
 

@@ -41,7 +41,7 @@ impl Uplink {
     /// Keeps a connection until the scope ends.
     pub fn start(settings: Settings, scope: &Scope) -> Self {
         let (sender, current) = watch::channel(None);
-        let keeper = Keeper { settings, current: sender, scope: scope.clone() };
+        let keeper = Keeper { settings, current: sender, last: String::new(), scope: scope.clone() };
         scope.spawn("uplink", keeper.run());
         Self { current }
     }
@@ -69,6 +69,8 @@ impl tower::Service<Request<Body>> for Uplink {
 struct Keeper {
     settings: Settings,
     current: watch::Sender<Option<Connection>>,
+    /// The server that answered last.
+    last: String,
     scope: Scope,
 }
 
@@ -98,15 +100,19 @@ impl Keeper {
         }
     }
 
-    /// Connects to the first server that answers, and opens the way back.
+    /// Connects to the server that answered last, or else to the first that answers, and opens the way back.
     async fn connect(&mut self) -> Result<(Connection, BoxedIo), Error> {
-        let servers = self.settings.servers.borrow_and_update().clone();
+        let mut servers = self.settings.servers.borrow_and_update().clone();
+        servers.sort_by_key(|server| *server != self.last);
         let tls = self.settings.tls.borrow_and_update().clone();
         let none = io::Error::new(io::ErrorKind::NotFound, "no server is known");
         let mut last = Error::Connect { server: "cluster".to_owned(), source: none };
         for server in &servers {
             match self.connect_to(server, tls.clone()).await {
-                Ok(connected) => return Ok(connected),
+                Ok(connected) => {
+                    self.last.clone_from(server);
+                    return Ok(connected);
+                }
                 Err(error) => last = error,
             }
         }
