@@ -26,8 +26,9 @@ pub(crate) struct Servers {
 impl Servers {
     /// The configured server and those that are remembered.
     pub(crate) fn new(configured: String, file: PathBuf) -> Self {
-        let remembered = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let known = watch::Sender::new(join(&configured, remembered.unwrap_or_default()));
+        let remembered: Option<Vec<String>> =
+            std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known = watch::Sender::new(join(&configured, &remembered.unwrap_or_default()));
         Self { configured, file, known }
     }
 
@@ -52,18 +53,18 @@ impl Servers {
             if let Some(found) =
                 change.new.filter(|_| change.key() == Key::new(NAMESPACE, NAME)).and_then(read)
             {
-                self.learn(found);
+                self.learn(&found);
             }
         });
     }
 
-    fn learn(&self, found: Vec<String>) {
-        let all = join(&self.configured, found.clone());
+    fn learn(&self, found: &[String]) {
+        let all = join(&self.configured, found);
         if *self.known.borrow() == all {
             return;
         }
         // The list is a help for the next start; without it the configured server has to answer.
-        let written = serde_json::to_vec(&found)
+        let written = serde_json::to_vec(found)
             .map_err(Into::into)
             .and_then(|json| write_atomic(&self.file, &json, 0o600));
         if let Err(error) = written {
@@ -73,9 +74,9 @@ impl Servers {
     }
 }
 
-fn join(configured: &str, others: Vec<String>) -> Vec<String> {
+fn join(configured: &str, others: &[String]) -> Vec<String> {
     let mut all = vec![configured.to_owned()];
-    all.extend(others.into_iter().filter(|other| other != configured));
+    all.extend(others.iter().filter(|other| *other != configured).cloned());
     all
 }
 
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(*servers.subscribe().borrow(), ["edge.example:6443"]);
         let bytes = br#"{"endpoints": [{"addresses": ["10.0.0.2"]}, {"addresses": ["fd00::2"]}], "ports": [{"port": 7443}]}"#;
         let item = Item { bytes: bytes.as_slice().into(), ..Item::default() };
-        servers.learn(read(&item).unwrap());
+        servers.learn(&read(&item).unwrap());
         let all = ["edge.example:6443", "10.0.0.2:7443", "[fd00::2]:7443"];
         assert_eq!(*servers.subscribe().borrow(), all);
         let again = Servers::new("10.0.0.2:7443".to_owned(), file);
