@@ -59,10 +59,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("\n=== summary");
     for (name, duration, passed) in &timings {
-        println!("{name:<8} {:>7.1} s  {}", duration.as_secs_f64(), if *passed { "ok" } else { "FAILED" });
+        println!("{name:<11} {:>7.1} s  {}", duration.as_secs_f64(), if *passed { "ok" } else { "FAILED" });
     }
     let total: Duration = timings.iter().map(|(_, duration, _)| *duration).sum();
-    println!("{:<8} {:>7.1} s", "total", total.as_secs_f64());
+    println!("{:<11} {:>7.1} s", "total", total.as_secs_f64());
     outcome
 }
 

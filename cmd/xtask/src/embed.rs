@@ -90,6 +90,11 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// The linker's flags that stamp the version of Kubernetes.
+pub(crate) fn kubernetes_stamps() -> String {
+    KUBECTL.iter().map(|stamp| format!("-X {} ", stamp.replace("{kubernetes}", KUBERNETES))).collect()
+}
+
 /// What the bundle holds: the first entry of the archive.
 #[derive(Serialize)]
 struct Manifest {

@@ -86,7 +86,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// This machine's own sources of Debian packages, a line of `sources.list` each: no mirror is named in this project.
-fn package_sources() -> Result<Vec<String>> {
+pub(crate) fn package_sources() -> Result<Vec<String>> {
     let os_release = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
     let release = os_release
         .lines()
@@ -150,7 +150,7 @@ fn make_disk(root: &Path, disk: &Path) -> Result<()> {
 }
 
 /// Removes whatever is there.
-fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod ci;
+mod conformance;
 mod digest;
 mod embed;
 mod gen_schema;
@@ -38,6 +39,8 @@ enum Command {
     },
     /// Runs the gate: every check and every test.
     Ci(ci::Args),
+    /// Runs upstream's conformance suite.
+    Conformance(conformance::Args),
     /// Builds what is shipped and prints what it weighs.
     Dist,
     /// Builds and packs the programs that edgek carries.
@@ -70,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Build { profile } => build::run(profile).map(|_| ()),
         Command::Ci(args) => ci::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Dist => build::dist(),
         Command::Embed => embed::run(),
         Command::GenSchema(args) => gen_schema::run(&args),

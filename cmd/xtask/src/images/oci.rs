@@ -1,4 +1,4 @@
-//! OCI images of one layer: the layer, the image's configuration and manifest, an archive that containerd imports, and
+//! OCI images: layers, the image's configuration and manifest, an archive that containerd imports, and
 //! the storage folder of a docker-registry. The bytes depend on the content only.
 
 use std::collections::BTreeMap;
@@ -39,6 +39,11 @@ impl Rootfs {
     /// Adds a symbolic link.
     pub(super) fn link(&mut self, path: &str, target: &str) {
         self.insert(path, Node::Link { target: target.to_owned() });
+    }
+
+    /// Whether something is there.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.0.contains_key(path)
     }
 
     fn insert(&mut self, path: &str, node: Node) {
@@ -101,21 +106,36 @@ impl Blob {
     }
 }
 
-/// A finished image for this machine's architecture.
-pub(super) struct Image {
-    layer: Blob,
-    config: Blob,
-    manifest: Blob,
+/// Files, packed.
+pub(super) struct Layer {
+    blob: Blob,
+    /// The digest of the archive before it was compressed.
+    diff_id: String,
 }
 
-impl Image {
-    /// Packs the files as the one layer and writes configuration and manifest around it.
-    pub(super) fn new(rootfs: &Rootfs, config: &Config) -> Result<Self> {
+impl Layer {
+    /// Packs the files.
+    pub(super) fn new(rootfs: &Rootfs) -> Result<Self> {
         let tar = rootfs.tar()?;
         let diff_id = format!("sha256:{}", digest::sha256(&tar));
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         gzip.write_all(&tar)?;
-        let layer = Blob::new(gzip.finish()?);
+        Ok(Self { blob: Blob::new(gzip.finish()?), diff_id })
+    }
+}
+
+/// A finished image for this machine's architecture.
+pub(super) struct Image<'a> {
+    layers: Vec<&'a Blob>,
+    config: Blob,
+    manifest: Blob,
+}
+
+impl<'a> Image<'a> {
+    /// Writes configuration and manifest around the layers, the lowest first.
+    pub(super) fn new(layers: &[&'a Layer], config: &Config) -> Result<Self> {
+        let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+        let layers: Vec<&Blob> = layers.iter().map(|layer| &layer.blob).collect();
         let ports: serde_json::Map<_, _> =
             config.ports.iter().map(|port| ((*port).to_owned(), json!({}))).collect();
         let config = Blob::new(serde_json::to_vec(&json!({
@@ -129,19 +149,19 @@ impl Image {
                 "WorkingDir": "/",
                 "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             },
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }))?);
         let manifest = Blob::new(serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": config.descriptor(CONFIG),
-            "layers": [layer.descriptor(LAYER)],
+            "layers": layers.iter().map(|layer| layer.descriptor(LAYER)).collect::<Vec<_>>(),
         }))?);
-        Ok(Self { layer, config, manifest })
+        Ok(Self { layers, config, manifest })
     }
 
-    fn blobs(&self) -> [&Blob; 3] {
-        [&self.layer, &self.config, &self.manifest]
+    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.layers.iter().copied().chain([&self.config, &self.manifest])
     }
 
     /// Writes an OCI layout as a tar file; containerd imports the image under each of the names.
@@ -189,7 +209,7 @@ impl Registry {
     }
 
     /// Adds an image under the names' repositories, without their host.
-    pub(super) fn add(&self, image: &Image, names: &[&str]) -> Result<()> {
+    pub(super) fn add(&self, image: &Image<'_>, names: &[&str]) -> Result<()> {
         for blob in image.blobs() {
             let name = format!("blobs/sha256/{}/{}/data", &blob.digest[..2], blob.digest);
             self.write(&name, &blob.bytes)?;
@@ -197,7 +217,7 @@ impl Registry {
         for name in names {
             let (_, path) = name.split_once('/').context("an image name has a host")?;
             let (repository, tag) = path.rsplit_once(':').context("an image name has a tag")?;
-            for blob in [&image.layer, &image.config] {
+            for blob in image.layers.iter().copied().chain([&image.config]) {
                 self.link(&format!("repositories/{repository}/_layers/sha256/{}", blob.digest), blob)?;
             }
             let (manifests, digest) =

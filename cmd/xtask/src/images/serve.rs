@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -26,20 +27,7 @@ pub(crate) struct Args {
 /// Replaces this process by the registry, so that ending it ends the registry.
 pub(crate) fn run(args: &Args) -> Result<()> {
     super::run()?;
-    let folder = workspace::build_dir().join("images");
-    let config =
-        folder.join(format!("registry-{}.yml", args.listen.to_string().replace([':', '[', ']'], "-")));
-    let root = folder.join("registry");
-    fs::write(
-        &config,
-        format!(
-            "version: 0.1\n\
-             log: {{level: warn, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {:?}}}, maintenance: {{readonly: {{enabled: true}}}}}}\n\
-             http: {{addr: \"{}\"}}\n",
-            root, args.listen
-        ),
-    )?;
+    let config = config(&workspace::build_dir().join("images/registry"), args.listen)?;
     let mut command = match &args.netns {
         None => Command::new("docker-registry"),
         Some(name) => {
@@ -50,4 +38,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let error = command.arg("serve").arg(&config).exec();
     Err(error).context("start docker-registry: run scripts/deps")
+}
+
+/// Writes the registry's configuration beside its storage folder.
+pub(crate) fn config(storage: &Path, listen: SocketAddr) -> Result<PathBuf> {
+    let name = format!("registry-{}.yml", listen.to_string().replace([':', '[', ']'], "-"));
+    let config = storage.with_file_name(name);
+    fs::write(
+        &config,
+        format!(
+            "version: 0.1\n\
+             log: {{level: warn, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {storage:?}}}, maintenance: {{readonly: {{enabled: true}}}}}}\n\
+             http: {{addr: \"{listen}\"}}\n",
+        ),
+    )?;
+    Ok(config)
 }
