@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build, embed, images, machine, process, tidy, workspace};
+use crate::{build, conformance, embed, images, machine, process, tidy, workspace};
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 10;
@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step { name: "machine", run: machine::run },
     Step { name: "build", run: || build::run(build::Profile::Quick).map(|_| ()) },
     Step { name: "system", run: system },
+    Step { name: "conformance", run: conformance::gate },
     Step { name: "fuzz", run: fuzz },
 ];
 

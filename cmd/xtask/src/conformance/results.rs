@@ -61,35 +61,47 @@ impl FromStr for Record {
 }
 
 /// All tests of the suite.
-pub(super) struct Results(BTreeMap<String, Record>);
+pub(super) struct Results {
+    records: BTreeMap<String, Record>,
+    /// Whether the file follows.
+    kept: bool,
+}
 
 impl Results {
     /// What the file says of the suite's tests; a test that it does not know has not run.
     pub(super) fn load(suite: &BTreeSet<String>) -> Result<Self> {
         let text = fs::read_to_string(file()).unwrap_or_default();
         let mut known: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-        let mut results = BTreeMap::new();
+        let mut records = BTreeMap::new();
         for name in suite {
             let record = known.remove(name.as_str()).unwrap_or("not run\t0\t\t");
             let record = record.parse().with_context(|| format!("{}: {name}", file().display()))?;
-            results.insert(name.clone(), record);
+            records.insert(name.clone(), record);
         }
-        Ok(Self(results))
+        Ok(Self { records, kept: true })
+    }
+
+    /// Leaves the file as it is from here on.
+    pub(super) fn detach(&mut self) {
+        self.kept = false;
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.records.keys().map(String::as_str)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Record> {
-        self.0.get(name)
+        self.records.get(name)
     }
 
     /// Notes down how a test ended and writes the file.
     pub(super) fn set(&mut self, name: &str, record: Record) -> Result<()> {
-        self.0.insert(name.to_owned(), record);
+        self.records.insert(name.to_owned(), record);
+        if !self.kept {
+            return Ok(());
+        }
         let mut text = String::from("test\tresult\tseconds\twhen\tcommit\n");
-        for (name, record) in &self.0 {
+        for (name, record) in &self.records {
             let Record { outcome, seconds, when, commit } = record;
             let when = when.map(|when| when.to_string()).unwrap_or_default();
             writeln!(text, "{name}\t{}\t{seconds}\t{when}\t{commit}", outcome.text())?;
@@ -124,7 +136,7 @@ impl Results {
     fn areas(&self) -> Vec<(&str, [usize; 3])> {
         let mut areas: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
         let mut total = [0; 3];
-        for (name, record) in &self.0 {
+        for (name, record) in &self.records {
             let area = name.strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or("other");
             let column = match record.outcome {
                 Outcome::Passed => 0,
