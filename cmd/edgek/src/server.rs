@@ -8,12 +8,14 @@
 //!
 //! SIGTERM and SIGINT end the stages; a second one ends the process at once. Nothing acknowledged is lost either way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ArgMatches;
 use edgek_base_config::{Component, Config};
 use edgek_base_lifecycle::Scope;
+use edgek_control_controllers::PodRanges;
 use tracing::{error, info};
 
 use crate::control_plane::{ControlPlane, Identity};
@@ -93,7 +95,8 @@ fn start_controllers(config: &Config, control_plane: &ControlPlane, scope: &Scop
         edgek_control_scheduler::start(scope, control_plane.client("system:kube-scheduler", &[]));
     }
     if !config.disable.contains(&Component::Controllers) {
-        let settings = edgek_control_controllers::Config { pki: control_plane.pki.clone() };
+        let settings =
+            edgek_control_controllers::Config { pki: control_plane.pki.clone(), pods: pod_ranges(config) };
         edgek_control_controllers::start(scope, settings, |user| {
             let groups: &[&str] = if user.starts_with("system:serviceaccount:") {
                 &["system:serviceaccounts", "system:serviceaccounts:kube-system"]
@@ -103,4 +106,10 @@ fn start_controllers(config: &Config, control_plane: &ControlPlane, scope: &Scop
             control_plane.client(user, groups)
         });
     }
+}
+
+fn pod_ranges(config: &Config) -> Option<PodRanges> {
+    let IpAddr::V4(network) = config.cluster_cidr.network else { return None };
+    let prefix = config.cluster_cidr.prefix;
+    Some(PodRanges { network, prefix, node_prefix: config.node_cidr_mask_size.max(prefix) })
 }

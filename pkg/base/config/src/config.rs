@@ -19,6 +19,8 @@ pub enum Component {
     Scheduler,
     /// Nothing reconciles.
     Controllers,
+    /// Services lead nowhere on this node unless something else serves them.
+    ServiceProxy,
     /// A control plane without a node: no containerd, no pods here.
     Node,
 }
@@ -30,8 +32,11 @@ impl FromStr for Component {
         match text {
             "scheduler" => Ok(Self::Scheduler),
             "controllers" => Ok(Self::Controllers),
+            "service-proxy" => Ok(Self::ServiceProxy),
             "node" => Ok(Self::Node),
-            _ => Err(format!("{text:?} is not a component; there are scheduler, controllers and node")),
+            _ => Err(format!(
+                "{text:?} is not a component; there are scheduler, controllers, service-proxy and node"
+            )),
         }
     }
 }
@@ -82,6 +87,7 @@ pub struct Config {
     pub bind_address: IpAddr,
     pub https_listen_port: u16,
     pub cluster_cidr: Cidr,
+    pub node_cidr_mask_size: u8,
     pub service_cidr: Cidr,
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,
@@ -119,6 +125,7 @@ pub(crate) fn build(sources: &Sources) -> Result<Config, Problems> {
         bind_address: reader.one("bind-address", Ipv4Addr::UNSPECIFIED.into()),
         https_listen_port: reader.one("https-listen-port", 0),
         cluster_cidr,
+        node_cidr_mask_size: reader.one("node-cidr-mask-size", 24),
         service_cidr,
         cluster_dns: reader
             .optional("cluster-dns")
@@ -308,6 +315,10 @@ impl Reader<'_> {
             );
             found.push((place("service-cidr"), text));
         }
+        if !(8..=30).contains(&config.node_cidr_mask_size) && self.problems.0.is_empty() {
+            let text = format!("node-cidr-mask-size: {} is not 8 to 30", config.node_cidr_mask_size);
+            found.push((place("node-cidr-mask-size"), text));
+        }
         if !config.service_cidr.contains(config.cluster_dns) && self.problems.0.is_empty() {
             let text =
                 format!("cluster-dns: {} is not in service-cidr {}", config.cluster_dns, config.service_cidr);
@@ -452,7 +463,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "--disable: disable: \"traefik\" is not a component; there are scheduler, controllers and node",
+                "--disable: disable: \"traefik\" is not a component; there are scheduler, controllers, service-proxy and node",
                 "/etc/c.yaml:2: unknown setting \"node-nam\"; did you mean \"node-name\"?",
                 "/etc/c.yaml:3: https-listen-port: \"70000\": number too large to fit in target type",
                 "/etc/c.yaml:4: cluster-cidr: \"10.42.0.1/16\" has host bits set; the range is 10.42.0.0/16",

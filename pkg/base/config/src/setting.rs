@@ -96,6 +96,12 @@ pub static SETTINGS: &[Setting] = &[
     one("bind-address", "ADDRESS", "0.0.0.0", "Address the API listens on"),
     server(one("https-listen-port", "PORT", "6443", "Port the API listens on")),
     server(one("cluster-cidr", "RANGE", "10.42.0.0/16", "Addresses of pods")),
+    server(one(
+        "node-cidr-mask-size",
+        "BITS",
+        "24",
+        "Leading bits that the addresses of one node's pods share",
+    )),
     server(one("service-cidr", "RANGE", "10.43.0.0/16", "Addresses of services")),
     server(one(
         "cluster-dns",
@@ -117,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     server(one("write-kubeconfig-mode", "MODE", "600", "Permission bits of that kubeconfig")),
     server(many("tls-san", "NAME", "Further host name or address for the API's certificate")),
-    many("disable", "COMPONENT", "Part not to start: scheduler, controllers, node"),
+    many("disable", "COMPONENT", "Part not to start: scheduler, controllers, service-proxy, node"),
     one(
         "private-registry",
         "PATH",

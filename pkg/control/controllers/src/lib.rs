@@ -17,6 +17,7 @@ mod expectations;
 mod garbage;
 mod informers;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
 mod object;
 mod pod_gc;
@@ -34,6 +35,8 @@ use edgek_base_pki::Pki;
 use edgek_client::Client;
 use edgek_control_runtime::Queue;
 
+pub use node_ipam::PodRanges;
+
 use crate::informers::Informers;
 
 /// What the controllers must be told.
@@ -41,6 +44,8 @@ use crate::informers::Informers;
 pub struct Config {
     /// Whose CA pods recognise the API server by, and who signs certificates.
     pub pki: Arc<Pki>,
+    /// The addresses of pods, of which every node gets its own; `None` leaves that to others.
+    pub pods: Option<PodRanges>,
 }
 
 /// Whom the shared informers read as.
@@ -70,6 +75,9 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     garbage::start(&start, client("generic-garbage-collector"));
     pod_gc::start(&start, client("pod-garbage-collector"));
     node_lifecycle::start(&start, client("node-controller"));
+    if let Some(ranges) = config.pods {
+        node_ipam::start(&start, client("node-controller"), ranges);
+    }
     // Upstream's taint eviction writes as the node controller, too.
     taint_eviction::start(&start, client("node-controller"));
     cluster_role::start(&start, client("clusterrole-aggregation-controller"));

@@ -14,7 +14,7 @@ use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::Pki;
 use edgek_client::{Api, Client, Delete, ListQuery, Patch, ResourceRef};
-use edgek_control_controllers::{Config, start};
+use edgek_control_controllers::{Config, PodRanges, start};
 use edgek_store_log::MemoryLog;
 use edgek_store_watch::{Store, Window};
 use rustls_pki_types::CertificateDer;
@@ -68,7 +68,8 @@ async fn cluster() -> (Scope, Client) {
         |user: &str| Client::in_process(server.service_as(Arc::new(User::new(user, [PRIVILEGED_GROUP]))));
     let folder = tempfile::tempdir().unwrap();
     let pki = Arc::new(Pki::open(folder.path()).unwrap());
-    start(&scope, Config { pki }, client_of);
+    let pods = PodRanges { network: [10, 42, 0, 0].into(), prefix: 23, node_prefix: 24 };
+    start(&scope, Config { pki, pods: Some(pods) }, client_of);
     (scope, client_of("admin"))
 }
 
@@ -284,5 +285,37 @@ async fn a_service_has_the_endpoints_of_its_ready_pods_and_those_written_by_hand
     }
     until(&client, slices, "endpointslices", <[Value]>::is_empty).await;
     until(&client, "", "endpoints", |list| list.len() == 1 && list[0]["metadata"]["name"] == "alone").await;
+    scope.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_node_has_a_range_of_its_own_and_a_free_one_is_given_again() {
+    let (scope, client) = cluster().await;
+    let nodes = client.untyped(resource("", "nodes", false), None);
+    let ranges = async |count: usize| {
+        for _ in 0..200 {
+            let list = nodes.list(&ListQuery::default()).await.unwrap().0;
+            let mut ranges: Vec<String> = list
+                .iter()
+                .filter_map(|node| {
+                    Some(format!("{} {}", node["metadata"]["name"], node["spec"]["podCIDR"].as_str()?))
+                })
+                .collect();
+            if ranges.len() == count {
+                ranges.sort();
+                return ranges.join(", ");
+            }
+            edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never {count} nodes with a range");
+    };
+    let node = |name: &str| json!({"metadata": {"name": name}});
+    nodes.create(&node("a")).await.unwrap();
+    assert_eq!(ranges(1).await, r#""a" 10.42.0.0/24"#);
+    nodes.create(&node("b")).await.unwrap();
+    assert_eq!(ranges(2).await, r#""a" 10.42.0.0/24, "b" 10.42.1.0/24"#);
+    nodes.create(&node("c")).await.unwrap();
+    nodes.delete("a", &Delete::default()).await.unwrap();
+    assert_eq!(ranges(2).await, r#""b" 10.42.1.0/24, "c" 10.42.0.0/24"#);
     scope.close(Duration::from_secs(5)).await.unwrap();
 }
