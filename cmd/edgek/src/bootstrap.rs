@@ -14,7 +14,7 @@ pub(crate) async fn ensure(client: &Client, pki: &Pki) -> Result<()> {
     for name in NAMESPACES {
         create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
     }
-    for object in bootstrap::objects() {
+    for object in bootstrap::objects().into_iter().chain([node_proxiers()]) {
         ensure_policy(client, object).await?;
     }
     for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
@@ -34,6 +34,20 @@ pub(crate) async fn ensure(client: &Client, pki: &Pki) -> Result<()> {
         .await?;
     }
     create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await
+}
+
+/// Nodes serve Services and reach each other's pods as themselves, without another identity.
+fn node_proxiers() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {
+            "name": "edgek:node-proxiers",
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+        },
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+    })
 }
 
 fn reference(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceRef {

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use edgek_base_config::{Cidr, Config};
+use edgek_base_config::{Cidr, Component, Config};
 use edgek_base_lifecycle::Scope;
 use edgek_base_sys::memory;
 use edgek_client::Client;
+use edgek_control_runtime::Informers;
 use edgek_node_kubelet::config as kubelet;
 use edgek_node_kubelet::gc::ImageGc;
 use edgek_node_kubelet::kubelet::Kubelet;
 use edgek_node_kubelet::node::pressure::Thresholds;
-use edgek_node_network::{BridgeNetwork, Range};
+use edgek_node_network::{Range, RoutedNetwork};
 use edgek_node_runtime::containerd::{
     self, Containerd, Daemon, DaemonConfig, LogLimits, Program, Registries,
 };
@@ -23,22 +24,54 @@ use tracing::warn;
 use crate::bundle::{Bundle, NODE};
 use crate::{archives, sources};
 
-/// The bits of the address range that one node's pods share.
-const NODE_PREFIX: u8 = 24;
+/// The nftables table of the service proxy.
+pub(crate) const PROXY_TABLE: &str = "edgek-services";
 
-/// Where the node's parts keep their state.
-pub(crate) fn network_config(config: &Config) -> Result<edgek_node_network::Config> {
-    let range = |cidr: &Cidr, prefix| match cidr.network {
-        IpAddr::V4(network) => Ok(Range { network, prefix }),
-        IpAddr::V6(_) => bail!("cluster-cidr: {cidr} is not an IPv4 range"),
-    };
+fn range(setting: &str, cidr: &Cidr) -> Result<Range> {
+    match cidr.network {
+        IpAddr::V4(network) => Ok(Range { network, prefix: cidr.prefix }),
+        IpAddr::V6(_) => bail!("{setting}: {cidr} is not an IPv4 range"),
+    }
+}
+
+/// The pod network of a node whose interface carries packets of pods of `mtu` bytes.
+pub(crate) fn network_config(config: &Config, mtu: u32) -> Result<edgek_node_network::Config> {
     Ok(edgek_node_network::Config {
-        bridge: "edgek0".to_owned(),
+        gateway: "edgek0".to_owned(),
+        overlay: "edgek1".to_owned(),
         table: "edgek".to_owned(),
-        cluster: range(&config.cluster_cidr, config.cluster_cidr.prefix)?,
-        node: range(&config.cluster_cidr, config.cluster_cidr.prefix.max(NODE_PREFIX))?,
+        cluster: range("cluster-cidr", &config.cluster_cidr)?,
+        services: range("service-cidr", &config.service_cidr)?,
+        mtu,
         run_dir: config.run_dir.join("network"),
+        range_file: config.data_dir.join("agent/pod-cidr"),
     })
+}
+
+async fn start_network(
+    config: &Config,
+    name: &str,
+    address: IpAddr,
+    informers: &Informers,
+    scope: &Scope,
+) -> Result<Arc<RoutedNetwork>> {
+    let mtu = edgek_node_network::host::pod_mtu(address).await?;
+    let network = network_config(config, mtu)?;
+    let proxy = edgek_node_proxy::Config {
+        node: name.to_owned(),
+        table: PROXY_TABLE.to_owned(),
+        cluster: network.cluster,
+        services: network.services,
+    };
+    let network = Arc::new(RoutedNetwork::start(network).await.context("starting the pod network")?);
+    edgek_node_network::follow(scope, network.clone(), informers.cluster(), name.to_owned());
+    if config.disable.contains(&Component::ServiceProxy) {
+        // What an earlier start has left must not stand in the way of who serves instead.
+        edgek_node_proxy::remove(PROXY_TABLE).await?;
+    } else {
+        edgek_node_proxy::start(scope, proxy, informers).context("starting the service proxy")?;
+    }
+    Ok(network)
 }
 
 /// Unpacks what is missing and starts the parts of the node. It becomes Ready by itself.
@@ -54,7 +87,9 @@ pub(crate) async fn start(
         let bundle = bundle.clone();
         tokio::task::spawn_blocking(move || bundle.unpack(&NODE))
     };
-    let network = BridgeNetwork::start(network_config(config)?).await.context("starting the pod network")?;
+    // Shared by all parts of the node that look at the cluster.
+    let informers = Informers::new(scope, client.clone());
+    let network = start_network(config, name, address, &informers, scope).await?;
     unpacking.await??;
     let runtime = start_runtime(config, &bundle, scope)?;
     finish_in_background(bundle, scope);
@@ -63,7 +98,7 @@ pub(crate) async fn start(
         archives::import(agent.join("images"), agent.join("imported.json"), runtime.clone(), scope)
     };
     let kubelet_config = kubelet_config(config, name, address)?;
-    Ok(Kubelet::start(scope, kubelet_config, client, runtime, Arc::new(network), imported))
+    Ok(Kubelet::start(scope, kubelet_config, client, runtime, network, imported))
 }
 
 fn start_runtime(config: &Config, bundle: &Bundle, scope: &Scope) -> Result<Arc<Containerd>> {

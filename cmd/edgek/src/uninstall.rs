@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
 use edgek_base_config::Config;
-use edgek_node_network::BridgeNetwork;
+use edgek_node_network::RoutedNetwork;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,7 +38,10 @@ pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     kill_processes(&config)?;
     unmount_below(&[&config.data_dir, &config.run_dir])?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        BridgeNetwork::remove(&node::network_config(&config)?).await.context("removing the pod network")
+        // No packets flow any more: their length does not matter.
+        let network = node::network_config(&config, 0)?;
+        RoutedNetwork::remove(&network).await.context("removing the pod network")?;
+        edgek_node_proxy::remove(node::PROXY_TABLE).await.context("removing the rules of services")
     })?;
     remove_cgroups(Path::new("/sys/fs/cgroup"), &node::pods_cgroup(&config));
     remove_files(&config, installed)?;

@@ -20,7 +20,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("clap", &["cmd/edgek", "cmd/xtask"]),
     ("containerd-client", &["node/runtime"]),
     ("libc", &["base/sys"]),
-    ("nlink", &["node/network"]),
+    ("nlink", &["node/network", "node/proxy"]),
     ("rcgen", &["base/pki"]),
     ("rusqlite", &["store/log"]),
     ("tonic", &["node/runtime"]),

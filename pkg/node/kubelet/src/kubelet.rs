@@ -66,6 +66,7 @@ impl Kubelet {
             facts: facts.clone(),
             client: client.clone(),
             runtime: runtime.clone(),
+            network: network.ready(),
             collector: ImageCollector::start(scope, runtime.clone(), config.image_gc),
         };
         let node = Node::start(scope, &parts);

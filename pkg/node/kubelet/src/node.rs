@@ -53,13 +53,15 @@ pub struct Parts {
     pub client: Client,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
+    /// Whether pods can have a network.
+    pub network: watch::Receiver<bool>,
     /// Told when the images' disk is so full that unused images must go.
     pub collector: Arc<Notify>,
 }
 
 impl Node {
-    /// Registers the node and keeps its status and lease until the scope ends. The pod network must be there: the
-    /// node is Ready as soon as the runtime answers.
+    /// Registers the node and keeps its status and lease until the scope ends. It is Ready as soon as the runtime
+    /// answers and the pod network is there.
     pub fn start(scope: &Scope, parts: &Parts) -> Self {
         let name = parts.config.node_name.clone();
         let query = ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() };
@@ -81,6 +83,12 @@ impl Node {
         scope.spawn("node lease", async move {
             first.notified().await;
             lease::keep(client, node).await;
+        });
+        let (mut network, ready) = (parts.network.clone(), look.clone());
+        scope.spawn("network readiness", async move {
+            if network.wait_for(|ready| *ready).await.is_ok() {
+                ready.notify_one();
+            }
         });
         let objects = Informer::start(scope, parts.client.cluster::<NodeObject>(), query);
         let lost = look.clone();
@@ -163,6 +171,9 @@ impl Reporter {
         let mut problems = Vec::new();
         if let Err(error) = &version {
             problems.push(format!("container runtime is down: {error}"));
+        }
+        if !*self.parts.network.borrow() {
+            problems.push("container runtime network not ready: the node has no spec.podCIDR yet".to_owned());
         }
         let images = runtime.images().await.unwrap_or_default();
         let image_disk = runtime.image_filesystem().await.ok().and_then(|fs| Disk::read(&fs.path));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::{Error, Network, PodNetworkSpec, PodNetworkStatus};
 
@@ -36,5 +37,9 @@ impl Network for FakeNetwork {
 
     fn pods(&self) -> Vec<String> {
         self.0.lock().keys().cloned().collect()
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
     }
 }

@@ -6,6 +6,13 @@ use nlink::netlink::{Connection, Route};
 
 use crate::{Error, Step};
 
+/// What an Ethernet link carries.
+const ETHERNET: u32 = 1500;
+/// The headers of IPv4, UDP, vxlan and the Ethernet packet inside.
+const VXLAN_HEADERS: u32 = 50;
+/// What every host must accept.
+const LEAST_MTU: u32 = 576;
+
 /// The address to be reached at: that of the interface of the default route, else of the first interface that is
 /// up, else loopback. A node without a network still runs its pods.
 ///
@@ -31,4 +38,20 @@ pub async fn address() -> Result<IpAddr, Error> {
         default.and_then(|r| r.oif()).and_then(|oif| global.iter().find(|(index, _)| *index == oif));
     let address = on_default.or(global.first()).map_or(Ipv4Addr::LOCALHOST, |(_, ip)| *ip);
     Ok(IpAddr::V4(address))
+}
+
+/// The longest packet of a pod that other nodes get in one piece: what the interface with the node's address carries,
+/// without what vxlan puts around it.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub async fn pod_mtu(address: IpAddr) -> Result<u32, Error> {
+    let failed = || "reading the node's interfaces".to_owned();
+    let connection = Connection::<Route>::new().step(failed)?;
+    let addresses = connection.get_addresses().await.step(failed)?;
+    let own = addresses.iter().find(|a| a.local().or(a.address()) == Some(&address));
+    let Some(own) = own.filter(|_| !address.is_loopback()) else { return Ok(ETHERNET - VXLAN_HEADERS) };
+    let link = connection.get_link_by_index(own.ifindex()).await.step(failed)?;
+    let mtu = link.and_then(|link| link.mtu()).unwrap_or(ETHERNET);
+    Ok(mtu.max(LEAST_MTU + VXLAN_HEADERS) - VXLAN_HEADERS)
 }

@@ -3,14 +3,35 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 /// The addresses of one node's pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Range {
     /// The first address, which names the range.
     pub network: Ipv4Addr,
-    /// The number of leading bits that all addresses share, at most 30.
+    /// The number of leading bits that all addresses share; at most 30 where pods get addresses.
     pub prefix: u8,
+}
+
+/// Text that is not an IPv4 range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an IPv4 range such as 10.42.0.0/24")]
+pub struct ParseRangeError(String);
+
+/// `10.42.0.0/24`; what follows the prefix in the address counts as zero.
+impl FromStr for Range {
+    type Err = ParseRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (address, prefix) = text.split_once('/')?;
+            let (address, prefix) = (address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u8>().ok()?);
+            let host_bits = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            (prefix <= 32).then(|| Self { network: (u32::from(address) & !host_bits).into(), prefix })
+        };
+        parse().ok_or_else(|| ParseRangeError(text.to_owned()))
+    }
 }
 
 impl fmt::Display for Range {
@@ -50,6 +71,10 @@ impl Ipam {
         Self { range, taken, previous: highest.unwrap_or(1) }
     }
 
+    pub(crate) fn range(&self) -> Range {
+        self.range
+    }
+
     /// The next free address; `None` when all are taken.
     pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
         let usable = 2..self.range.last();
@@ -71,6 +96,15 @@ impl Ipam {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_read_from_its_text() {
+        let range = |text: &str| text.parse::<Range>().map(|range| range.to_string()).ok();
+        assert_eq!(range("10.42.7.9/24").as_deref(), Some("10.42.7.0/24"));
+        assert_eq!(range("10.1.2.3/32").as_deref(), Some("10.1.2.3/32"));
+        assert_eq!(range("0.0.0.0/0").as_deref(), Some("0.0.0.0/0"));
+        assert_eq!([range("10.42.0.0"), range("10.42.0.0/33"), range("fd00::/8")], [None, None, None]);
+    }
 
     #[test]
     fn addresses_go_round_and_skip_network_gateway_and_broadcast() {

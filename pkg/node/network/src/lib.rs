@@ -1,27 +1,33 @@
-//! The pod network: bridge, veth, IPAM and host ports by netlink.
+//! The pod network: veth, IPAM, routes, host ports and the way to other nodes, by netlink.
 //!
 //! The kubelet asks [`Network`] for a namespace with an address before it starts a pod's containers, and gives it
-//! back after the last of them has ended. [`BridgeNetwork`] is the built-in network; [`fake::FakeNetwork`] is for
-//! tests. Everything that must be known after a restart lies in the run folder, which ends with a reboot exactly
+//! back after the last of them has ended. [`RoutedNetwork`] is the built-in network; [`follow`] tells it what Node
+//! objects say: its own range, and where the other nodes are. [`fake::FakeNetwork`] is for tests. Everything that must be known after a restart lies in the run folder, which ends with a reboot exactly
 //! as the namespaces do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
-mod bridge;
 pub mod fake;
 pub mod host;
 mod ipam;
+mod netns;
+mod nodes;
+mod overlay;
 mod record;
+mod routed;
 mod rules;
 
-pub use bridge::{BridgeNetwork, Config};
-pub use ipam::Range;
+pub use ipam::{ParseRangeError, Range};
+pub use nodes::follow;
+pub use overlay::Peer;
+pub use routed::{Config, RoutedNetwork};
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// A transport protocol of a host port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +88,9 @@ pub trait Network: Send + Sync {
 
     /// The uids of all pods that are set up, to find those that ended while nobody looked.
     fn pods(&self) -> Vec<String>;
+
+    /// Whether pods can be set up: the node knows which addresses are its pods'.
+    fn ready(&self) -> watch::Receiver<bool>;
 }
 
 /// Why the network could not do what was asked.
@@ -105,6 +114,9 @@ pub enum Error {
         /// What the file system answered.
         source: std::io::Error,
     },
+    /// The node was given no addresses yet.
+    #[error("the node has no range of addresses for pods yet (spec.podCIDR of its Node object)")]
+    NoRange,
     /// All addresses are taken.
     #[error("no free address in {0}; the node runs more pods than its range holds")]
     Exhausted(Range),

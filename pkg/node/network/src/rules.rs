@@ -10,6 +10,7 @@ use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{Connection, Nftables};
 
 use crate::record::Record;
+use crate::routed::VETH;
 use crate::{Error, HostPort, Protocol, Range, Step};
 
 const FAMILY: Family = Family::Ip;
@@ -21,22 +22,13 @@ const LOOPBACK: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 8);
 #[derive(Debug)]
 pub(crate) struct Ruleset<'a> {
     pub(crate) table: &'a str,
-    pub(crate) bridge: &'a str,
     /// The addresses of all pods of the cluster, among whom nothing is masqueraded.
     pub(crate) cluster: Range,
-    /// The addresses of this node's pods.
-    pub(crate) node: Range,
     pub(crate) host_ports: Vec<(Ipv4Addr, HostPort)>,
 }
 
 impl<'a> Ruleset<'a> {
-    pub(crate) fn new(
-        table: &'a str,
-        bridge: &'a str,
-        cluster: Range,
-        node: Range,
-        pods: impl Iterator<Item = &'a Record>,
-    ) -> Self {
+    pub(crate) fn new(table: &'a str, cluster: Range, pods: impl Iterator<Item = &'a Record>) -> Self {
         let ports_of = |pod: &Record| {
             let address = pod.ipv4()?;
             Some(pod.host_ports.iter().map(move |port| (address, port.clone())).collect::<Vec<_>>())
@@ -44,7 +36,7 @@ impl<'a> Ruleset<'a> {
         let mut host_ports: Vec<_> = pods.filter_map(ports_of).flatten().collect();
         // A port on one address goes before the same port on all addresses.
         host_ports.sort_by_key(|(_, port)| (port.host_ip.is_none(), port.clone()));
-        Self { table, bridge, cluster, node, host_ports }
+        Self { table, cluster, host_ports }
     }
 
     /// Puts the rules into the kernel, in place of those that are there.
@@ -78,9 +70,9 @@ impl<'a> Ruleset<'a> {
 
     fn rules(&self) -> nlink::Result<Vec<Rule>> {
         let rule = |chain: &str| Rule::new(self.table, chain).family(FAMILY);
-        // Loopback is routed to pods (see the bridge), but what listens there is not for pods.
+        // Loopback is routed to pods with host ports, but what listens there is not for pods.
         let (loopback, prefix) = LOOPBACK;
-        let mut rules = vec![rule("raw").match_iif(self.bridge).match_daddr_v4(loopback, prefix).drop()];
+        let mut rules = vec![rule("raw").match_iif_prefix(VETH).match_daddr_v4(loopback, prefix).drop()];
         for chain in ["prerouting", "output"] {
             rules.push(rule(chain).match_fib_type(FibFlags::DADDR, RouteType::Local).try_jump("hostports")?);
         }
@@ -88,11 +80,10 @@ impl<'a> Ruleset<'a> {
             rules.extend(host_port_rules(&rule("hostports"), *pod, port));
         }
         let Range { network, prefix } = self.cluster;
-        let own = self.node;
         // Pods that speak to the world do so with the node's address.
         rules.push(
             rule("postrouting")
-                .match_saddr_v4(own.network, own.prefix)
+                .match_saddr_v4(network, prefix)
                 .match_daddr_v4_not(network, prefix)
                 .masquerade(),
         );

@@ -203,6 +203,7 @@ fn context(
         facts: Arc::new(Facts::read(root)),
         client: client.clone(),
         runtime: runtime.clone(),
+        network: network.ready(),
         collector: Arc::default(),
     };
     Arc::new(Context {
