@@ -159,9 +159,8 @@ impl Member {
 
     async fn join(&mut self, server: &ServerUrl, token: &Token, scope: &Scope) -> Result<(), Setback> {
         let link = |error: LinkError| Setback::of_link(&error);
-        let tls_error = |error: rustls::Error| Setback::Final(error.to_string());
         let place = server.authority();
-        let believing = Arc::new(tls::believing().map_err(tls_error)?);
+        let believing = Arc::new(tls::believing().map_err(|error| Setback::Final(error.to_string()))?);
         let ca = Connection::open(&place, believing, scope).await.map_err(link)?.get("/cacerts").await;
         let ca = ca.map_err(link)?;
         if token.ca_hash.as_ref().is_some_and(|hash| *hash != ca_hash(&ca)) {

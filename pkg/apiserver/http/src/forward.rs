@@ -1,6 +1,7 @@
 //! Forwarding a request over a dialled stream as HTTP/1.1, upgrades included.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use edgek_api::status::Status;
@@ -11,9 +12,11 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
 
 use crate::body::{Body, BoxError, empty};
-use crate::dial::Target;
+use crate::dial::{BoxedIo, Target};
 use crate::error::Rejection;
 use crate::server::Inner;
 
@@ -24,6 +27,8 @@ pub(crate) struct Destination {
     /// The `Host` header.
     pub(crate) host: String,
     pub(crate) path_and_query: String,
+    /// Whether TLS is spoken there, whoever it is.
+    pub(crate) tls: bool,
 }
 
 /// The body of a request that is sent on.
@@ -43,7 +48,10 @@ pub(crate) async fn forward(
     let failed = |error: &dyn std::fmt::Display| {
         Rejection::from(Status::internal(format!("error dialing backend: {error}")))
     };
-    let stream = server.dial.dial(to.target).await.map_err(|error| failed(&error))?;
+    let mut stream = server.dial.dial(to.target).await.map_err(|error| failed(&error))?;
+    if to.tls {
+        stream = encrypt(stream, &to.host).await.map_err(|error| failed(&error))?;
+    }
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     server.scope.spawn("forwarded connection", async move {
@@ -69,6 +77,14 @@ pub(crate) async fn forward(
     });
     let (parts, _) = response.into_parts();
     Ok(Response::from_parts(parts, empty()))
+}
+
+/// TLS that believes whoever answers, as upstream's proxies.
+async fn encrypt(stream: BoxedIo, host: &str) -> io::Result<BoxedIo> {
+    let config = edgek_base_pki::believing_anybody().map_err(io::Error::other)?;
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
 fn outgoing(

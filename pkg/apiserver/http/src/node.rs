@@ -1,12 +1,12 @@
-//! Requests that a node answers: logs, exec, attach, port-forward, and the proxies to nodes, pods and services. This
-//! file says where each goes; `forward` takes it there.
+//! Requests that a node answers: logs, exec, attach and port-forward. This file says where each goes; `forward` takes it
+//! there.
 
 use std::sync::Arc;
 
 use edgek_api::resource::Resource;
 use edgek_api::status::{About, Status};
+use edgek_apiserver_admission::DryRun;
 use edgek_apiserver_admission::fields::Fields;
-use edgek_apiserver_admission::{DryRun, Lookup};
 use edgek_apiserver_authz::{Authorized, authorize};
 use edgek_apiserver_registry::Key;
 use http::{Response, StatusCode};
@@ -34,12 +34,10 @@ pub(crate) async fn call(
     if path.subresource == "log" {
         return log(call, path, resource).await;
     }
-    may_run(&call, path)?;
+    may_run(&call)?;
     admit(call.server, call.authorized, &rest::key(path, resource), &path.subresource).await?;
     let server = call.server.clone();
     let destination = match path.subresource.as_str() {
-        "proxy" if path.rest.is_empty() && call.info.verb == "get" => return Ok(with_slash(&call)),
-        "proxy" => proxied(&call, path, resource)?,
         "portforward" => {
             let pod = subresource::decoded(&call, path, resource)?;
             let ports = call.query().all("ports").join(",");
@@ -57,8 +55,8 @@ pub(crate) async fn call(
 }
 
 /// WebSockets begin with a GET, but whoever runs commands in a pod needs more than the right to read.
-fn may_run(call: &Call<'_>, path: &ResourcePath) -> Result<(), Rejection> {
-    if call.info.verb != "get" || path.subresource == "proxy" {
+fn may_run(call: &Call<'_>) -> Result<(), Rejection> {
+    if call.info.verb != "get" {
         return Ok(());
     }
     let (user, target) = (call.authorized.user(), call.info.target_of("create"));
@@ -69,7 +67,7 @@ fn may_run(call: &Call<'_>, path: &ResourcePath) -> Result<(), Rejection> {
 }
 
 /// Admission also judges who connects to what.
-async fn admit(
+pub(crate) async fn admit(
     server: &Inner,
     authorized: &Authorized,
     key: &Key<'_>,
@@ -94,6 +92,7 @@ fn kubelet(pod: &Value, path_and_query: String) -> Result<Destination, Rejection
         target: Target::Kubelet { node: node.to_owned() },
         host: node.to_owned(),
         path_and_query,
+        tls: false,
     })
 }
 
@@ -208,131 +207,6 @@ fn check_log_options(query: Query<'_>) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Status::invalid(About { group: "", resource: "PodLogOptions", name: "" }, &problems).into())
-}
-
-/// The root of what is proxied ends in a slash, so that relative links below it work.
-fn with_slash(call: &Call<'_>) -> Response<Body> {
-    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let mut response = answer::text(StatusCode::MOVED_PERMANENTLY, "");
-    if let Ok(location) = format!("{}/{query}", call.info.path).parse() {
-        response.headers_mut().insert(http::header::LOCATION, location);
-    }
-    response
-}
-
-/// Where a proxy request goes.
-fn proxied(call: &Call<'_>, path: &ResourcePath, resource: &Arc<Resource>) -> Result<Destination, Rejection> {
-    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let rest = if path.rest.is_empty() { "/" } else { &path.rest };
-    let path_and_query = format!("{rest}{query}");
-    let (name, port) = name_and_port(&path.name)?;
-    let key = Key { name, ..rest::key(path, resource) };
-    let object = object(call.server, &key)?;
-    if resource.plural == "nodes" {
-        let node = name.to_owned();
-        return Ok(Destination {
-            target: Target::Kubelet { node: node.clone() },
-            host: node,
-            path_and_query,
-        });
-    }
-    let (node, host, port) = if resource.plural == "pods" {
-        let (host, port) = pod_address(&object, port)?;
-        (object.text("spec.nodeName").to_owned(), host, port)
-    } else {
-        service_address(call.server, &object, port)?
-    };
-    let target = Target::Tcp { node, host: host.clone(), port };
-    Ok(Destination { host: format!("{host}:{port}"), target, path_and_query })
-}
-
-fn object(server: &Inner, key: &Key<'_>) -> Result<Value, Rejection> {
-    let entry =
-        server.registry.get(key).ok_or_else(|| Status::not_found(About::object(key.resource, key.name)))?;
-    serde_json::from_slice(entry.bytes()).map_err(|error| Status::internal(error).into())
-}
-
-/// `name`, `name:port` or `scheme:name:port`.
-fn name_and_port(text: &str) -> Result<(&str, &str), Rejection> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [name] => Ok((name, "")),
-        [name, port] => Ok((name, port)),
-        ["http" | "", name, port] => Ok((name, port)),
-        _ => {
-            Err(Status::bad_request(format!("invalid proxy request {text:?}: only http is supported")).into())
-        }
-    }
-}
-
-fn pod_address(pod: &Value, port: &str) -> Result<(String, u16), Rejection> {
-    let ip = pod.text("status.podIP");
-    if ip.is_empty() {
-        return Err(Status::service_unavailable("address not allowed").into());
-    }
-    let first = || {
-        pod.items("spec.containers")
-            .iter()
-            .flat_map(|container| container.items("ports"))
-            .find_map(|port| port.number("containerPort"))
-    };
-    let named = || {
-        let ports = pod.items("spec.containers").iter().flat_map(|container| container.items("ports"));
-        ports
-            .into_iter()
-            .find(|candidate| candidate.text("name") == port)
-            .and_then(|port| port.number("containerPort"))
-    };
-    let number = if port.is_empty() {
-        first().unwrap_or(80)
-    } else {
-        port.parse().ok().or_else(named).unwrap_or_default()
-    };
-    match u16::try_from(number) {
-        Ok(number) if number > 0 => Ok((ip.to_owned(), number)),
-        _ => Err(Status::bad_request(format!("invalid port {port:?}")).into()),
-    }
-}
-
-/// One ready endpoint of a service, by the name or number of one of its ports.
-fn service_address(server: &Inner, service: &Value, port: &str) -> Result<(String, String, u16), Rejection> {
-    let name = service.text("metadata.name");
-    let unavailable = || {
-        Rejection::from(Status::service_unavailable(format!("no endpoints available for service {name:?}")))
-    };
-    let ports = service.items("spec.ports");
-    let wanted = ports.iter().find(|candidate| {
-        (port.is_empty() && ports.len() == 1)
-            || candidate.text("name") == port
-            || candidate.number("port").is_some_and(|number| number.to_string() == port)
-    });
-    let wanted = wanted.ok_or_else(|| {
-        Status::service_unavailable(format!("no service port {port:?} found for service {name:?}"))
-    })?;
-    for slice in server.registry.lookup().list(
-        "discovery.k8s.io",
-        "endpointslices",
-        service.text("metadata.namespace"),
-    ) {
-        if slice.at("metadata.labels").get("kubernetes.io/service-name").is_none_or(|owner| owner != name) {
-            continue;
-        }
-        let number = slice
-            .items("ports")
-            .iter()
-            .find(|port| port.text("name") == wanted.text("name"))
-            .and_then(|port| port.number("port"));
-        let ready = slice
-            .items("endpoints")
-            .iter()
-            .find(|endpoint| endpoint.at("conditions.ready") != &Value::Bool(false));
-        let address = ready.and_then(|endpoint| endpoint.items("addresses").first()).and_then(Value::as_str);
-        let number = number.and_then(|number| u16::try_from(number).ok());
-        if let (Some(endpoint), Some(address), Some(number)) = (ready, address, number) {
-            return Ok((endpoint.text("nodeName").to_owned(), address.to_owned(), number));
-        }
-    }
-    Err(unavailable())
 }
 
 #[cfg(test)]

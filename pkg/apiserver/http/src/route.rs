@@ -80,7 +80,7 @@ async fn dispatch(call: Call<'_>) -> Result<Response<Body>, Rejection> {
             .catalog
             .find(&path.group, &path.version, &path.resource)
             .ok_or_else(|| no_such_path(call.server, &call.info.path))?;
-        if call.parts.method == Method::HEAD {
+        if call.parts.method == Method::HEAD && path.subresource != "proxy" {
             return Err(method_not_allowed());
         }
         return rest::call(call, path, resource).await;

@@ -22,7 +22,7 @@ use crate::negotiate::{Output, body_format};
 use crate::options::WriteOptions;
 use crate::rest::{self, existing, key};
 use crate::route::{Call, method_not_allowed};
-use crate::{answer, decode, node, review};
+use crate::{answer, decode, node, proxy, review};
 
 /// Answers a request for a subresource.
 pub(crate) async fn call(
@@ -31,15 +31,18 @@ pub(crate) async fn call(
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
     let subresource = resource.subresource(&path.subresource).ok_or_else(Status::no_such_resource)?;
+    if path.subresource == "proxy" {
+        return proxy::call(call, path, resource).await;
+    }
     let verb = call.info.verb;
     if !subresource.serves(verb) {
         return Err(method_not_allowed());
     }
-    if path.subresource != "proxy" && !path.rest.is_empty() {
+    if !path.rest.is_empty() {
         return Err(Status::no_such_resource().into());
     }
     match (path.subresource.as_str(), verb) {
-        ("log" | "exec" | "attach" | "portforward" | "proxy", _) => node::call(call, path, resource).await,
+        ("log" | "exec" | "attach" | "portforward", _) => node::call(call, path, resource).await,
         ("scale", "get") => {
             let output = call.accept.plain()?;
             let workload = decoded(&call, path, resource)?;

@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod anybody;
 pub mod authority;
 pub mod clock;
 mod der;
@@ -17,6 +18,7 @@ pub mod request;
 mod serving;
 mod store;
 
+pub use anybody::believing_anybody;
 pub use authority::{Authority, Issued, Subject};
 pub use peer::Peer;
 pub use request::{SigningRequest, Usage};
@@ -73,7 +75,7 @@ pub enum Error {
     /// A certificate request, or what it is to be signed with, is unusable.
     #[error("the certificate request cannot be signed: {0}")]
     Request(String),
-    /// rustls does not accept a certificate that was just made.
-    #[error("loading the serving certificate")]
+    /// rustls does not accept a certificate that was just made, or a setting.
+    #[error("preparing TLS")]
     Rustls(#[from] rustls::Error),
 }

@@ -239,17 +239,18 @@ impl Server {
         let headers = request.headers().clone();
         let upgraded = hyper::upgrade::on(&mut request);
         if websocket::is_requested(&headers) {
-            let (_, response) = switch_to_websocket(&headers, &remote::WEBSOCKET_PROTOCOLS)?;
+            let (protocol, response) = switch_to_websocket(&headers, &remote::WEBSOCKET_PROTOCOLS)?;
+            let form = StatusForm::of(protocol);
             self.scope.spawn("remote command", async move {
                 let Ok(io) = upgraded.await else { return };
                 let socket = websocket::accept(TokioIo::new(io)).await;
                 let session = session.await.unwrap_or_else(failed_session);
-                remote::over_websocket(socket, session, wanted).await;
+                remote::over_websocket(socket, session, wanted, form).await;
             });
             return Ok(response);
         }
         let (protocol, response) = switch_to_spdy(&headers, &remote::SPDY_PROTOCOLS)?;
-        let form = if protocol == remote::SPDY_PROTOCOLS[0] { StatusForm::Json } else { StatusForm::Text };
+        let form = StatusForm::of(protocol);
         self.scope.spawn("remote command", async move {
             let Ok(io) = upgraded.await else { return };
             let session = session.await.unwrap_or_else(failed_session);

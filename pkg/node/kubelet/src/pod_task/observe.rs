@@ -119,28 +119,56 @@ fn last_words(
     attempt: u32,
     log: Option<&edgek_node_runtime::Log>,
 ) -> String {
-    /// `FallbackToLogsOnError` takes less of a log than of the file.
-    const LOG_LIMIT: usize = 2048;
-    const LOG_LINES: usize = 80;
     let message = read_tail(&context.config.termination_message(uid, name, attempt), MESSAGE_LIMIT);
     let policy = container_of(spec, name).and_then(|c| c.termination_message_policy.as_deref());
     let Some(log) = log.filter(|_| message.is_empty() && policy == Some("FallbackToLogsOnError")) else {
         return message;
     };
-    let text = read_tail(&log.path, 4 * LOG_LIMIT);
-    // A line is `<time> <stream> <F or P> <text>`.
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let mut words = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-    words.push('\n');
+    end_of_log(&read_tail(&log.path, 4 * LOG_LIMIT))
+}
+
+/// `FallbackToLogsOnError` takes less of a log than of the file.
+const LOG_LIMIT: usize = 2048;
+
+/// What the last lines of a log say; a line is `<time> <stream> <F or P> <text>`, and after P the line goes on.
+fn end_of_log(log: &str) -> String {
+    const LINES: usize = 80;
+    let lines: Vec<&str> = log.lines().collect();
+    let mut words = String::new();
+    for line in &lines[lines.len().saturating_sub(LINES)..] {
+        let mut parts = line.splitn(4, ' ').skip(2);
+        if let (Some(tag), Some(text)) = (parts.next(), parts.next()) {
+            words.push_str(text);
+            words.push_str(if tag == "P" { "" } else { "\n" });
+        }
+    }
     let mut from = words.len().saturating_sub(LOG_LIMIT);
     while !words.is_char_boundary(from) {
         from += 1;
     }
-    if words.trim().is_empty() { String::new() } else { words.split_off(from) }
+    words.split_off(from)
 }
 
 /// How long a run has gone on.
 fn age(run: &Run) -> Duration {
     let State::Running { started_at, .. } = run.state else { return Duration::ZERO };
     Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_what_the_container_wrote() {
+        let check = |log: &str, expected: &str| assert_eq!(end_of_log(log), expected);
+        check("t stdout F one\nt stderr F two\n", "one\ntwo\n");
+        check("t stdout F one\nt stdout P no \nt stdout P newline\n", "one\nno newline");
+        check("t stdout F \n", "\n");
+        check("", "");
+        let long = "é".repeat(LOG_LIMIT);
+        check(&format!("t stdout P {long}x\n"), &format!("{}x", "é".repeat(LOG_LIMIT / 2 - 1)));
+        let many: String = (0..100).map(|n| format!("t stdout F {n}\n")).collect();
+        assert!(end_of_log(&many).starts_with("20\n21\n"));
+    }
 }

@@ -95,7 +95,7 @@ async fn exit_status(exit: tokio::sync::oneshot::Receiver<edgek_node_runtime::Re
 }
 
 /// Carries a session over a WebSocket until the command has ended or the client is gone.
-pub(super) async fn over_websocket<IO>(socket: Socket<IO>, session: Session, wanted: Wanted)
+pub(super) async fn over_websocket<IO>(socket: Socket<IO>, session: Session, wanted: Wanted, form: StatusForm)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -133,9 +133,9 @@ where
                 return;
             }
         }
-        let status = exit_status(exit).await.to_string();
+        let status = form.print(&exit_status(exit).await);
         // The client may be gone; then nobody needs the status.
-        let _ = out.send(on_channel(ERROR, status.as_bytes())).await;
+        let _ = if status.is_empty() { Ok(()) } else { out.send(on_channel(ERROR, status.as_bytes())).await };
         let _ = out.send(websocket::normal_closure()).await;
     };
     tokio::pin!(incoming, outgoing);
@@ -209,13 +209,30 @@ impl Streams {
     }
 }
 
-/// How the end of a command is told over SPDY.
+/// How the end of a command is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatusForm {
     /// v4: a Status in JSON.
     Json,
     /// Before v4: the text of an error, or nothing.
     Text,
+}
+
+impl StatusForm {
+    /// The form of a protocol.
+    pub(super) fn of(protocol: &str) -> Self {
+        match protocol {
+            "v5.channel.k8s.io" | "v4.channel.k8s.io" => Self::Json,
+            _ => Self::Text,
+        }
+    }
+
+    fn print(self, status: &Value) -> String {
+        match self {
+            Self::Json => status.to_string(),
+            Self::Text => status["message"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// Carries a session over SPDY until the command has ended or the client is gone.
@@ -276,11 +293,7 @@ async fn carry(session: Session, streams: Streams, form: StatusForm) {
             let _ = stream.finish().await;
         }
         if let Some(stream) = error {
-            let text = match form {
-                StatusForm::Json => status.to_string(),
-                StatusForm::Text => status["message"].as_str().unwrap_or_default().to_owned(),
-            };
-            let _ = stream.outgoing.send(Bytes::from(text)).await;
+            let _ = stream.outgoing.send(Bytes::from(form.print(&status))).await;
             let _ = stream.outgoing.finish().await;
         }
     };
@@ -304,6 +317,9 @@ mod tests {
         let failed = status_of(Ok(7));
         assert_eq!(failed["reason"], "NonZeroExitCode");
         assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "7"}));
+        let old = |status| StatusForm::of("channel.k8s.io").print(&status);
+        assert_eq!(old(status_of(Ok(0))), "");
+        assert_eq!(old(failed), "command terminated with non-zero exit code: exit status 7");
     }
 
     #[tokio::test]
@@ -315,7 +331,8 @@ mod tests {
         ended.send(Ok(0)).unwrap();
         let session = Session { stdin: None, output, resize: mpsc::channel(1).0, exit };
         let serve = async {
-            over_websocket(websocket::accept(server).await, session, Wanted::default()).await;
+            over_websocket(websocket::accept(server).await, session, Wanted::default(), StatusForm::Json)
+                .await;
         };
         let speak = async {
             let status = client.by_ref().skip(1).next().await.unwrap().unwrap();
