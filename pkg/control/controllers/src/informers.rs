@@ -5,7 +5,9 @@ use edgek_client::{Client, ListQuery};
 use edgek_control_runtime::Informer;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use serde::Deserialize;
@@ -22,6 +24,7 @@ pub(crate) struct Informers {
     pub(crate) leases: Informer<Lease>,
     pub(crate) cluster_roles: Informer<ClusterRole>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
+    pub(crate) replication_controllers: Informer<ReplicationController>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) services: Informer<Service>,
     pub(crate) endpoints: Informer<Endpoints>,
@@ -42,6 +45,7 @@ impl Informers {
             pods: Informer::start(scope, client.all(), all()),
             deployments: Informer::start(scope, client.all(), all()),
             replica_sets: Informer::start(scope, client.all(), all()),
+            replication_controllers: Informer::start(scope, client.all(), all()),
             services: Informer::start(scope, client.all(), all()),
             endpoints: Informer::start(scope, client.all(), all()),
             endpoint_slices: Informer::start(scope, client.all(), all()),

@@ -34,6 +34,8 @@ use edgek_base_lifecycle::Scope;
 use edgek_base_pki::Pki;
 use edgek_client::Client;
 use edgek_control_runtime::Queue;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 
 pub use node_ipam::PodRanges;
 
@@ -69,7 +71,8 @@ pub fn start(scope: &Scope, config: Config, client_of: impl Fn(&str) -> Client) 
     let client = |controller: &str| client_of(&format!("system:serviceaccount:kube-system:{controller}"));
     service_account::start(&start, client("service-account-controller"));
     root_ca::start(&start, client("root-ca-cert-publisher"), config.pki.server_ca.pem());
-    replica_set::start(&start, client("replicaset-controller"));
+    replica_set::start::<ReplicaSet>(&start, client);
+    replica_set::start::<ReplicationController>(&start, client);
     deployment::start(&start, client("deployment-controller"));
     namespace::start(&start, client("namespace-controller"));
     garbage::start(&start, client("generic-garbage-collector"));

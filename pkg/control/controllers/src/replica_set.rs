@@ -1,11 +1,13 @@
-//! ReplicaSets: as many pods as the set says (upstream: `replicaset/replica_set.go`).
+//! ReplicaSets and ReplicationControllers: as many pods as they say (upstream: `replicaset/replica_set.go`).
 
 mod claim;
 mod plan;
+mod replicator;
 mod status;
 #[cfg(test)]
 mod tests;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use edgek_base_lifecycle::Scope;
@@ -16,38 +18,44 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::Start;
 use crate::expectations::Expectations;
 use crate::informers::Informers;
 use crate::object::{self, Ownership};
-use crate::{API_VERSION, Start};
 use plan::{Plan, plan};
+use replicator::Replicator;
 
-const KIND: &str = "ReplicaSet";
 const WORKERS: usize = 5;
 
 #[derive(Clone)]
-struct Controller {
+struct Controller<K> {
     client: Client,
     informers: Arc<Informers>,
     expectations: Expectations,
     queue: Queue<Key>,
     events: Recorder,
+    kind: PhantomData<K>,
 }
 
-/// Starts the controller; its keys are those of ReplicaSets.
-pub(crate) fn start(start: &Start<'_>, client: Client) {
-    let events = Recorder::start(start.scope, client.clone(), "replicaset-controller", "");
-    let informers = start.informers.clone();
-    let controller =
-        Controller { client, informers, expectations: Expectations::default(), queue: Queue::new(), events };
+/// Starts the controller of a kind; its keys are those of the kind's objects.
+pub(crate) fn start<K: Replicator>(start: &Start<'_>, client_of: impl Fn(&str) -> Client) {
+    let client = client_of(K::CONTROLLER);
+    let controller = Controller::<K> {
+        events: Recorder::start(start.scope, client.clone(), K::CONTROLLER, ""),
+        client,
+        informers: start.informers.clone(),
+        expectations: Expectations::default(),
+        queue: Queue::new(),
+        kind: PhantomData,
+    };
     controller.watch();
     controller.work(start.scope);
 }
 
-impl Controller {
+impl<K: Replicator> Controller<K> {
     fn watch(&self) {
         let this = self.clone();
-        self.informers.replica_sets.on_change(move |change| {
+        K::informer(&self.informers).on_change(move |change| {
             let replaced = change.old.zip(change.new).is_some_and(|(old, new)| old.uid != new.uid);
             if change.new.is_none() || replaced {
                 this.expectations.forget(&change.key());
@@ -60,7 +68,7 @@ impl Controller {
 
     fn work(self, scope: &Scope) {
         let queue = self.queue.clone();
-        run(scope, "replicaset-controller", &queue, WORKERS, move |key| {
+        run(scope, K::CONTROLLER, &queue, WORKERS, move |key| {
             let this = self.clone();
             async move { this.reconcile(key).await }
         });
@@ -68,7 +76,7 @@ impl Controller {
 
     fn pod_changed(&self, change: Change<'_>) {
         let owner_of = |ownership: &Ownership| {
-            let owner = ownership.controller(KIND)?;
+            let owner = ownership.controller(K::KIND)?;
             Some(Key::new(change.key().namespace, &*owner.name))
         };
         let (old, new) = (change.old.map(Ownership::of), change.new.map(Ownership::of));
@@ -98,7 +106,8 @@ impl Controller {
         if change.old.is_some_and(|old| old.labels == pod.labels && old.controller == pod.controller) {
             return;
         }
-        for set in self.informers.replica_sets.list(&pod.key.namespace) {
+        for object in K::informer(&self.informers).list(&pod.key.namespace) {
+            let set = object.to_set();
             let selector = object::selector(&set.spec.selector);
             if selector.is_some_and(|selector| object::selects(&selector, &pod.labels)) {
                 self.queue.add(object::key(&set.metadata));
@@ -108,10 +117,11 @@ impl Controller {
 
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
         self.informers.pods.synced().await;
-        let Some(set) = self.informers.replica_sets.get(&key) else {
+        let Some(object) = K::informer(&self.informers).get(&key) else {
             self.expectations.forget(&key);
             return Ok(Next::Wait);
         };
+        let set = object.to_set();
         let waits = self.expectations.outstanding(&key);
         let pods = self.claim(&set).await?;
         let (active, rest): (Vec<_>, Vec<_>) = pods.into_iter().partition(object::is_active);
@@ -126,11 +136,9 @@ impl Controller {
         let failure = managed.as_ref().err().map(ToString::to_string);
         let now = Timestamp::now();
         let status = status::status(&set, &active, terminating, failure.as_deref(), now);
-        if set.status.as_ref() != Some(&status) {
-            let mut newer = set.clone();
-            newer.status = Some(status);
-            let sets = self.client.namespaced::<ReplicaSet>(&key.namespace);
-            sets.replace_part(&key.name, "status", &newer).await?;
+        let newer = object.with_status(status);
+        if set.status != newer.to_set().status {
+            self.client.namespaced::<K>(&key.namespace).replace_part(&key.name, "status", &newer).await?;
         }
         managed?;
         let available = status::next_available(&set, &active, now);
@@ -151,7 +159,7 @@ impl Controller {
         }
         let mut owned = claims.owned;
         for pod in &claims.adopted {
-            let patch = Patch::Strategic(claim::adopt(set, pod));
+            let patch = Patch::Strategic(claim::adopt::<K>(set, pod));
             owned.extend(tolerate(pods.patch(object::name(&pod.metadata), "", &patch).await)?);
         }
         Ok(owned)
@@ -160,7 +168,7 @@ impl Controller {
     /// The active pods of all sets with the same owner, which share nodes with this set's.
     fn related(&self, set: &ReplicaSet) -> Vec<Pod> {
         let Key { namespace, name } = object::key(&set.metadata);
-        let sets = &self.informers.replica_sets;
+        let sets = K::informer(&self.informers);
         let owner =
             sets.item(&Key::new(&*namespace, name)).map(|item| item.controller.clone()).unwrap_or_default();
         let siblings =
@@ -180,9 +188,9 @@ impl Controller {
         }
         self.expectations.expect(key, plan.creations, deletions);
         let pods = self.client.namespaced::<Pod>(&key.namespace);
-        let about = object::involved(API_VERSION, KIND, &set.metadata);
+        let about = object::involved(K::API_VERSION, K::KIND, &set.metadata);
         for created in 0..plan.creations {
-            match pods.create(&new_pod(set)).await {
+            match pods.create(&new_pod::<K>(set)).await {
                 Ok(pod) => {
                     let text = format!("Created pod: {}", object::name(&pod.metadata));
                     self.events.record(&about, Kind::Normal, "SuccessfulCreate", text);
@@ -241,7 +249,7 @@ fn tolerate(outcome: Result<Pod, Error>) -> Result<Option<Pod>, Error> {
 }
 
 /// A pod as the set's template says.
-fn new_pod(set: &ReplicaSet) -> Pod {
+fn new_pod<K: Replicator>(set: &ReplicaSet) -> Pod {
     let template = set.spec.template.clone().unwrap_or_default();
     let of_template = template.metadata.unwrap_or_default();
     let metadata = ObjectMeta {
@@ -250,7 +258,7 @@ fn new_pod(set: &ReplicaSet) -> Pod {
         labels: of_template.labels,
         annotations: of_template.annotations,
         finalizers: of_template.finalizers,
-        owner_references: Some(vec![object::controller(API_VERSION, KIND, &set.metadata)]),
+        owner_references: Some(vec![object::controller(K::API_VERSION, K::KIND, &set.metadata)]),
         ..ObjectMeta::default()
     };
     Pod { metadata, spec: template.spec, status: None }

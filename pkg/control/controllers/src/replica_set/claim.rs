@@ -5,8 +5,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::KIND;
-use crate::API_VERSION;
+use super::replicator::Replicator;
 use crate::object;
 
 /// What becomes of the pods.
@@ -37,8 +36,8 @@ pub(super) fn claims(set: &ReplicaSet, candidates: Vec<Pod>) -> Claims {
 }
 
 /// The patch that makes the set the pod's manager. The uid keeps it off a new pod of the same name.
-pub(super) fn adopt(set: &ReplicaSet, pod: &Pod) -> Value {
-    let owner = object::controller(API_VERSION, KIND, &set.metadata);
+pub(super) fn adopt<K: Replicator>(set: &ReplicaSet, pod: &Pod) -> Value {
+    let owner = object::controller(K::API_VERSION, K::KIND, &set.metadata);
     json!({"metadata": {"uid": object::uid(&pod.metadata), "ownerReferences": [owner]}})
 }
 

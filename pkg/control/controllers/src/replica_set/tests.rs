@@ -1,7 +1,7 @@
 //! Which pods a set creates, deletes, adopts and releases, and what it says about them.
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -126,4 +126,23 @@ fn the_status_counts_ready_and_available_pods_apart_and_keeps_the_first_failure(
     let again = status::status(&failed, &active, 1, Some("another"), now());
     assert_eq!(again.conditions, status.conditions);
     assert_eq!(status::status(&failed, &active, 1, None, now()).conditions, None);
+}
+
+#[test]
+fn a_replication_controller_is_handled_as_the_set_that_says_the_same() {
+    let spec = json!({
+        "replicas": 2, "minReadySeconds": 10, "selector": {"app": "web"},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
+    });
+    let metadata = json!({"name": "web", "namespace": "a", "uid": "set", "generation": 3});
+    let controller: ReplicationController = of(json!({"metadata": metadata, "spec": spec}));
+    assert_eq!(controller.to_set(), set(2));
+
+    let pods = [pod("a", json!({}))];
+    let status = status::status(&set(2), &pods, 0, Some("no room"), now());
+    let told = controller.with_status(ReplicaSetStatus { terminating_replicas: None, ..status.clone() });
+    assert_eq!(json!(told.status)["conditions"][0]["reason"], "FailedCreate");
+    assert_eq!(told.to_set().status, Some(ReplicaSetStatus { terminating_replicas: None, ..status }));
+    let of_it = new_pod::<ReplicationController>(&set(2)).metadata.owner_references.unwrap_or_default();
+    assert_eq!((&*of_it[0].api_version, &*of_it[0].kind), ("v1", "ReplicationController"));
 }
