@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::oci::Rootfs;
-use crate::{digest, machine, process, workspace};
+use crate::{digest, embed, machine, process, workspace};
 
 /// Makes layers.
 pub(super) struct Builder {
@@ -32,7 +32,7 @@ const LAYERS: &[(&str, Make)] = &[
     ("nginx", |builder, rootfs| builder.packages(rootfs, "bash,busybox,nginx-light")),
     ("perl", |builder, rootfs| builder.packages(rootfs, "bash,busybox,perl")),
     ("agnhost", agnhost),
-    ("pause", pause),
+    ("pause", |builder, rootfs| builder.c_program(rootfs, "pause", "pause")),
     ("kitten", kitten),
     ("nautilus", |builder, rootfs| builder.web_page(rootfs, "nautilus")),
     ("nonewprivs", |builder, rootfs| {
@@ -47,6 +47,7 @@ const LAYERS: &[(&str, Make)] = &[
         let module = builder.module.join("images/sample-apiserver");
         builder.program_of(&module, rootfs, "k8s.io/sample-apiserver", "sample-apiserver", 0o755)
     }),
+    ("conformance", conformance),
     ("etcd", |builder, rootfs| {
         let module = builder.module.join("images/etcd");
         builder.program_of(&module, rootfs, "go.etcd.io/etcd/server/v3", "usr/local/bin/etcd", 0o755)
@@ -96,6 +97,16 @@ impl Builder {
         Ok(())
     }
 
+    /// Compiles a small program of ours.
+    fn c_program(&self, rootfs: &mut Rootfs, name: &str, path: &str) -> Result<()> {
+        let program = self.work.join(name);
+        let source = self.module.join("images").join(name).with_extension("c");
+        let mut gcc = Command::new("gcc");
+        process::run(gcc.args(["-Os", "-s", "-static", "-Wall", "-o"]).arg(&program).arg(source))?;
+        rootfs.file(path, 0o755, fs::read(&program)?);
+        Ok(())
+    }
+
     /// Where the sources of a package of the suite's modules lie.
     fn sources(&self, package: &str) -> Result<PathBuf> {
         let list = ["list", "-f", "{{.Dir}}", package];
@@ -113,14 +124,11 @@ impl Builder {
         }
         rootfs.file("etc/passwd", 0o644, PASSWD);
         rootfs.file("etc/group", 0o644, GROUP);
-        // Alternatives, which configuring the packages would have chosen. busybox's own shell drops environment
-        // variables that are not identifiers; the suite sets such.
-        rootfs.link("bin/sh", "bash");
-        for (path, target) in [("bin/nc", "nc.openbsd"), ("usr/local/bin/iperf", "/usr/bin/iperf")] {
-            let program = Path::new(path).with_file_name(Path::new(target).file_name().unwrap_or_default());
-            if rootfs.contains(&program.to_string_lossy()) || rootfs.contains(target.trim_start_matches('/'))
-            {
-                rootfs.link(path, target);
+        self.c_program(rootfs, "sh", "bin/sh")?;
+        // Alternatives, which configuring the packages would have chosen.
+        for (path, program) in [("bin/nc", "bin/nc.openbsd"), ("usr/local/bin/iperf", "usr/bin/iperf")] {
+            if rootfs.contains(program) {
+                rootfs.link(path, &format!("/{program}"));
             }
         }
         let mut busybox = Command::new("chroot");
@@ -202,20 +210,28 @@ fn kitten(builder: &Builder, rootfs: &mut Rootfs) -> Result<()> {
     builder.web_page(rootfs, "kitten")
 }
 
+/// The suite and what runs it; `cargo xtask conformance build` has built them.
+fn conformance(_: &Builder, rootfs: &mut Rootfs) -> Result<()> {
+    let suite = workspace::build_dir().join("conformance/bin");
+    for (program, name) in [
+        (suite.join("e2e.test"), "e2e.test"),
+        (suite.join("ginkgo"), "ginkgo"),
+        (suite.join("go-runner"), "kubeconformance"),
+        (embed::programs().join("kubectl"), "kubectl"),
+    ] {
+        let content = fs::read(&program).with_context(|| format!("read {}", program.display()))?;
+        rootfs.file(&format!("usr/local/bin/{name}"), 0o755, content);
+    }
+    // Where the runner's flags point.
+    rootfs.folder("kubernetes/cluster", 0o755);
+    Ok(())
+}
+
 fn resource_consumer(builder: &Builder, rootfs: &mut Rootfs) -> Result<()> {
     const PACKAGE: &str = "k8s.io/kubernetes/test/images/resource-consumer";
     builder.packages(rootfs, "bash,busybox,stress")?;
     builder.program(rootfs, PACKAGE, "consumer", 0o755)?;
     builder.program(rootfs, &format!("{PACKAGE}/consume-cpu"), "consume-cpu", 0o755)
-}
-
-fn pause(builder: &Builder, rootfs: &mut Rootfs) -> Result<()> {
-    let program = builder.work.join("pause");
-    let source = builder.module.join("images/pause.c");
-    let mut gcc = Command::new("gcc");
-    process::run(gcc.args(["-Os", "-s", "-static", "-Wall", "-o"]).arg(&program).arg(source))?;
-    rootfs.file("pause", 0o755, fs::read(&program)?);
-    Ok(())
 }
 
 impl Rootfs {

@@ -157,4 +157,12 @@ pub(super) const IMAGES: &[Image] = &[
         config: Config { entrypoint: &["/usr/local/bin/etcd"], command: &[], ..SHELL },
         used: Use::Suite,
     },
+    // The suite as a pod, for sonobuoy and its like.
+    Image {
+        name: "conformance",
+        names: &["registry.k8s.io/conformance:v1.37.0"],
+        layers: &["tools", "conformance"],
+        config: Config { entrypoint: &["/usr/local/bin/kubeconformance"], command: &[], ..SHELL },
+        used: Use::Suite,
+    },
 ];
