@@ -3,18 +3,22 @@
 
 use anyhow::{Context as _, Result};
 use edgek_apiserver_authz::bootstrap;
+use edgek_base_config::{Component, Config};
 use edgek_base_pki::Pki;
 use edgek_client::{Client, Error, Patch, ResourceRef};
 use serde_json::{Value, json};
 
+use crate::names;
+
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing, and brings roles that update themselves to the rules of this version.
-pub(crate) async fn ensure(client: &Client, pki: &Pki) -> Result<()> {
+pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Result<()> {
     for name in NAMESPACES {
         create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
     }
-    for object in bootstrap::objects().into_iter().chain([node_proxiers()]) {
+    let own = [node_proxiers()].into_iter().chain(node_names());
+    for object in bootstrap::objects().into_iter().chain(own) {
         ensure_policy(client, object).await?;
     }
     for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
@@ -33,7 +37,27 @@ pub(crate) async fn ensure(client: &Client, pki: &Pki) -> Result<()> {
         )
         .await?;
     }
-    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await
+    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await?;
+    if config.disable.contains(&Component::Dns) {
+        return Ok(());
+    }
+    create(client, reference("", "services", "Service", true), Some("kube-system"), &names::service(config))
+        .await
+}
+
+/// Nodes know the cluster's names, which begin with its namespaces.
+fn node_names() -> [Value; 2] {
+    const NAME: &str = "edgek:node-names";
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let annotations = json!({"rbac.authorization.kubernetes.io/autoupdate": "true"});
+    let metadata = json!({"name": NAME, "annotations": annotations});
+    let rule = json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]});
+    let role = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": NAME});
+    let nodes = json!({"apiGroup": GROUP, "kind": "Group", "name": "system:nodes"});
+    [
+        json!({"kind": "ClusterRole", "metadata": metadata, "rules": [rule]}),
+        json!({"kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": role, "subjects": [nodes]}),
+    ]
 }
 
 /// Nodes serve Services and reach each other's pods as themselves, without another identity.

@@ -18,6 +18,7 @@ mod foreground;
 mod join;
 mod kubelet_api;
 mod kubernetes_service;
+mod names;
 mod node;
 mod notify;
 mod server;

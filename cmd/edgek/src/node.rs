@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::Taint;
 use tracing::warn;
 
 use crate::bundle::{Bundle, NODE};
-use crate::{archives, sources};
+use crate::{archives, names, sources};
 
 /// The nftables table of the service proxy.
 pub(crate) const PROXY_TABLE: &str = "edgek-services";
@@ -90,6 +90,7 @@ pub(crate) async fn start(
     // Shared by all parts of the node that look at the cluster.
     let informers = Informers::new(scope, client.clone());
     let network = start_network(config, name, address, &informers, scope).await?;
+    names::start(config, &informers, scope).await?;
     unpacking.await??;
     let runtime = start_runtime(config, &bundle, scope)?;
     finish_in_background(bundle, scope);
@@ -163,7 +164,7 @@ fn kubelet_config(config: &Config, name: &str, address: IpAddr) -> Result<kubele
         cgroup: pods_cgroup(config),
         cluster_dns: vec![config.cluster_dns],
         cluster_domain: config.cluster_domain.clone(),
-        resolv_conf: config.resolv_conf.clone(),
+        resolv_conf: names::resolv_conf(config),
         max_pods: config.kubelet.max_pods,
         labels,
         taints: config.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?,

@@ -69,7 +69,7 @@ async fn start(config: &Config, stages: &Stages) -> Result<ControlPlane, Failure
     // What fails here is the store's disk.
     let environment = |error: anyhow::Error| Failure::new(Code::Environment, error);
     let client = control_plane.own_client();
-    bootstrap::ensure(&client, &control_plane.pki).await.map_err(environment)?;
+    bootstrap::ensure(&client, config, &control_plane.pki).await.map_err(environment)?;
     Settings::of(config).publish(&client).await.map_err(environment)?;
     token::ensure(&client, config, control_plane.pki.server_ca.pem()).await.map_err(environment)?;
     let service = KubernetesService::new(config, address);

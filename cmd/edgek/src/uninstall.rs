@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use crate::exit::{Code, Failure};
-use crate::{node, service, sources};
+use crate::{names, node, service, sources};
 
 /// How long killed processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,7 +41,8 @@ pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
         // No packets flow any more: their length does not matter.
         let network = node::network_config(&config, 0)?;
         RoutedNetwork::remove(&network).await.context("removing the pod network")?;
-        edgek_node_proxy::remove(node::PROXY_TABLE).await.context("removing the rules of services")
+        edgek_node_proxy::remove(node::PROXY_TABLE).await.context("removing the rules of services")?;
+        names::remove(&config).await
     })?;
     remove_cgroups(Path::new("/sys/fs/cgroup"), &node::pods_cgroup(&config));
     remove_files(&config, installed)?;

@@ -23,6 +23,8 @@ pub enum Component {
     ServiceProxy,
     /// A control plane without a node: no containerd, no pods here.
     Node,
+    /// No names: something else answers at the cluster DNS address.
+    Dns,
 }
 
 impl FromStr for Component {
@@ -34,8 +36,9 @@ impl FromStr for Component {
             "controllers" => Ok(Self::Controllers),
             "service-proxy" => Ok(Self::ServiceProxy),
             "node" => Ok(Self::Node),
+            "dns" => Ok(Self::Dns),
             _ => Err(format!(
-                "{text:?} is not a component; there are scheduler, controllers, service-proxy and node"
+                "{text:?} is not a component; there are scheduler, controllers, service-proxy, dns and node"
             )),
         }
     }
@@ -463,7 +466,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "--disable: disable: \"traefik\" is not a component; there are scheduler, controllers, service-proxy and node",
+                "--disable: disable: \"traefik\" is not a component; there are scheduler, controllers, service-proxy, dns and node",
                 "/etc/c.yaml:2: unknown setting \"node-nam\"; did you mean \"node-name\"?",
                 "/etc/c.yaml:3: https-listen-port: \"70000\": number too large to fit in target type",
                 "/etc/c.yaml:4: cluster-cidr: \"10.42.0.1/16\" has host bits set; the range is 10.42.0.0/16",

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use edgek_node_network::{
-    Config, Error, HostPort, Network, Peer, PodNetworkSpec, Protocol, Range, RoutedNetwork,
+    Config, Error, HostPort, Network, Peer, PodNetworkSpec, Protocol, Range, RoutedNetwork, host,
 };
 
 /// Runs `test` on a thread that is alone in a new network namespace.
@@ -233,5 +233,30 @@ fn a_restart_adopts_the_pods_and_a_removal_leaves_nothing() {
         let left = std::process::Command::new("ip").args(["-o", "link"]).output().unwrap();
         let left = String::from_utf8(left.stdout).unwrap();
         assert!(!left.contains("edgek0") && !left.contains("veth"), "{left}");
+    });
+}
+
+#[test]
+fn an_address_of_every_node_is_reached_by_pods_and_is_not_taken_for_the_nodes_own() {
+    on_a_host(|config| async move {
+        let network = started(config).await;
+        let pod = network.setup(&pod("a", vec![])).await.unwrap();
+        let before = host::address().await.unwrap();
+        let shared = Ipv4Addr::new(10, 43, 0, 10);
+        // Also when it is there.
+        for _ in 0..2 {
+            host::own(shared).await.unwrap();
+        }
+        assert_eq!(host::address().await.unwrap(), before);
+        let listener = TcpListener::bind((shared, 53)).unwrap();
+        let client = inside(&pod.netns, move || ask(shared.into(), 53));
+        let (mut stream, peer) = listener.accept().unwrap();
+        stream.write_all(peer.ip().to_string().as_bytes()).unwrap();
+        drop(stream);
+        assert_eq!(client.join().unwrap(), pod.ips[0].to_string());
+        for _ in 0..2 {
+            host::disown(shared).await.unwrap();
+        }
+        assert!(TcpListener::bind((shared, 53)).is_err());
     });
 }
