@@ -253,8 +253,17 @@ impl Host {
 
     /// A start that must fail: its exit code, and what it wrote.
     pub fn failed_start(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> (Option<i32>, String) {
+        self.failed_run("server", arguments)
+    }
+
+    /// The same of an agent.
+    pub fn failed_agent(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> (Option<i32>, String) {
+        self.failed_run("agent", arguments)
+    }
+
+    fn failed_run(&self, role: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> (Option<i32>, String) {
         let mut server = self.command(edgek());
-        server.args(["run", "server"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        server.args(["run", role]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         let mut server = server.stderr(Stdio::piped()).spawn().expect("starting edgek");
         let deadline = now() + PATIENCE;
         while server.try_wait().expect("edgek").is_none() {
@@ -294,6 +303,14 @@ impl Host {
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("edgek.log")
+    }
+
+    /// edgek with these arguments, on this machine's configuration, which must succeed: what it printed.
+    pub fn edgek(&self, arguments: &[&str]) -> String {
+        let mut command = self.command(edgek());
+        command.env("EDGEK_DATA_DIR", self.data_dir()).env("EDGEK_WRITE_KUBECONFIG", self.kubeconfig());
+        let output = command.args(arguments).output().expect("running edgek");
+        check(&output, &format!("edgek {arguments:?}"))
     }
 
     /// kubectl with these arguments: what it printed, or how it failed.

@@ -1,6 +1,8 @@
 //! A second machine joins the cluster of the first, and stays in it.
 
-use edgek_tests::{AGNHOST, Host, Namespace};
+use std::time::Duration;
+
+use edgek_tests::{AGNHOST, Host, Namespace, pause};
 use hyper::http::Method;
 use serde_json::{Value, json};
 
@@ -69,4 +71,172 @@ fn the_proxies_pass_on_every_method_tls_and_links() {
         let (code, body) = connection.call(method.clone(), &path, &Value::Null).expect("an answer");
         assert_eq!((code.as_u16(), &body["Method"]), (200, &json!(method.as_str())), "{body}");
     }
+}
+
+/// What the machine's first process in a pod is called by the machine.
+fn pid_of(namespace: &Namespace, pod: &str) -> String {
+    let id = namespace.field(pod, ".status.containerStatuses[0].containerID");
+    let id = id.trim_start_matches("containerd://");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let of_container = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(id))
+    };
+    let mut pids: Vec<u32> = processes
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|pid| of_container(pid))
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    format!("{pids:?}")
+}
+
+/// Waits until a node has given a sign of life after now.
+fn await_sign_of_life(host: &Host, node: &str) {
+    let began = jiff::Timestamp::now();
+    host.eventually(&format!("node {node} renews its lease"), || {
+        let path = ["get", "lease", node, "-n", "kube-node-lease", "-o", "jsonpath={.spec.renewTime}"];
+        host.try_kubectl(&path).ok().and_then(|time| time.parse().ok()) > Some(began)
+    });
+}
+
+#[test]
+fn a_worker_survives_restarts_of_both_sides_a_cut_and_a_new_address() {
+    let mut host = server();
+    let mut worker = host.join("worker");
+    let shared = std::sync::Arc::new(host);
+    let namespace = Namespace::on(shared.clone());
+    web_on(&namespace, "worker");
+    let name = namespace.name().to_owned();
+    let pids = pid_of(&namespace, "pod/web");
+    assert!(pids.len() > 2, "no process of the pod in {pids}");
+    let still_there = |host: &Host| {
+        let logs = host.kubectl(&["logs", "web", "-n", &name]);
+        assert!(logs.contains("Started HTTP server"), "{logs}");
+        let restarts =
+            ["get", "pod", "web", "-n", &name, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
+        assert_eq!(host.kubectl(&restarts), "0");
+    };
+
+    // The agent dies.
+    worker.kill_server();
+    worker.launch(&[]);
+    await_sign_of_life(&shared, "worker");
+    still_there(&shared);
+    assert_eq!(pid_of(&namespace, "pod/web"), pids);
+
+    // The cable is pulled until the agent has noticed.
+    worker.connected(false);
+    worker.eventually("the agent notices", || worker.logged().contains("connection lost"));
+    pause(Duration::from_secs(10));
+    worker.connected(true);
+    await_sign_of_life(&shared, "worker");
+    still_there(&shared);
+    let log = worker.logged();
+    let attempts = log.lines().filter(|line| line.contains("not connected; it is tried again")).count();
+    assert!(attempts <= 2, "{log}");
+
+    // The server restarts, then with another address.
+    drop(namespace);
+    host = std::sync::Arc::into_inner(shared).expect("nobody else uses the host");
+    host.stop_server();
+    host.launch(&[]);
+    await_sign_of_life(&host, "worker");
+    still_there(&host);
+    host.stop_server();
+    worker.stop_server();
+    for change in [
+        "address del 192.0.2.10/24 dev lan0",
+        "address add 192.0.2.9/24 dev lan0",
+        "route add default via 192.0.2.1",
+    ] {
+        assert!(host.command("ip").args(change.split(' ')).status().expect("ip").success(), "{change}");
+    }
+    host.launch(&[]);
+    worker.direct("https://192.0.2.9:6443", "");
+    worker.launch(&[]);
+    await_sign_of_life(&host, "worker");
+    still_there(&host);
+}
+
+/// How a start of the agent fails: its exit code and its last line.
+fn refused(worker: &Host, server: &str, token: &str, name: &str) -> (Option<i32>, String) {
+    let settings = worker.settings();
+    let flags = settings.iter().filter(|flag| !flag.starts_with("--write-kubeconfig")).cloned();
+    let mut arguments: Vec<String> = flags.collect();
+    arguments.extend([
+        format!("--server={server}"),
+        format!("--token={token}"),
+        format!("--node-name={name}"),
+    ]);
+    let (code, text) = worker.failed_agent(&arguments);
+    (code, text.lines().last().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn whoever_may_not_join_is_told_why_in_one_line() {
+    let host = server();
+    let mut first = host.join("first");
+    let worker = host.worker("second");
+    let (server, token) = ("https://192.0.2.10:6443", host.token());
+    let (hash, secret) = token.split_once("::").expect("a token");
+    let (id, _) = secret.split_once('.').expect("a token");
+    let check = |server: &str, token: &str, name: &str, code: i32, text: &str| {
+        let (found, line) = refused(&worker, server, token, name);
+        assert!(found == Some(code) && line.contains(text), "{found:?} {line}\nexpected {code} {text}");
+    };
+    let wrong = format!("{hash}::{id}.0000000000000000");
+    check(
+        server,
+        &wrong,
+        "second",
+        5,
+        "edgek: the server does not accept the token: it is wrong, was deleted or has expired",
+    );
+    check(server, "nonsense", "second", 2, "edgek: token: the token is damaged");
+    check(server, "", "second", 2, "edgek: token: ");
+    let other = format!("EK1{}::{secret}", "ab".repeat(32));
+    check(server, &other, "second", 5, "https://192.0.2.10:6443 is not the server that the token is from");
+    check(
+        server,
+        &token,
+        "first",
+        5,
+        "the name \"first\" is taken by another machine: choose another --node-name, or if that machine is gone for good, `kubectl delete node first`",
+    );
+    check(server, &token, "node", 5, "the name \"node\" is taken by another machine");
+    check(server, &token, "kubernetes", 5, "no node can have the name \"kubernetes\"");
+    // The kubelet's API is TLS, but no edgek server.
+    check("https://192.0.2.10:10250", &token, "second", 5, "it is not an edgek server; check --server");
+
+    // A token that ends while the machine waits for its turn.
+    let short = host.edgek(&["token", "create", "--ttl=1s", "--description=short"]);
+    host.eventually("the token has expired", || !host.edgek(&["token", "list"]).contains("short"));
+    check(server, short.trim(), "second", 5, "the server does not accept the token");
+
+    // Once the node is deleted, its name is free.
+    first.stop_server();
+    host.kubectl(&["delete", "node", "first"]);
+    host.join("first");
+}
+
+#[test]
+fn tokens_are_made_listed_deleted_and_rotated() {
+    let host = server();
+    let made = host.edgek(&["token", "create", "--description=for press 4"]);
+    let (hash, secret) = made.trim().split_once("::").expect("a token");
+    let (id, secret) = secret.split_once('.').expect("a token");
+    assert!(host.token().starts_with(hash));
+    let listed = host.edgek(&["token", "list"]);
+    assert!(listed.contains(id) && listed.contains("for press 4") && !listed.contains(secret), "{listed}");
+    host.edgek(&["token", "delete", made.trim()]);
+    assert!(!host.edgek(&["token", "list"]).contains(id));
+    let old = host.token();
+    let new = host.edgek(&["token", "rotate"]);
+    assert!(new.trim() == host.token() && new.trim() != old);
+    let mut worker = host.worker("worker");
+    worker.direct("https://192.0.2.10:6443", new.trim());
+    worker.launch(&[]);
+    host.await_node("worker", &worker);
+    let (code, _) = refused(&host.worker("late"), "https://192.0.2.10:6443", &old, "late");
+    assert_eq!(code, Some(5));
 }
