@@ -12,8 +12,8 @@ mod random;
 mod request;
 
 pub use plugins::{
-    CertificateRequester, DefaultTolerations, NamespaceLifecycle, NodeRestriction, NodeTaint, Priority,
-    RbacEscalation, RuntimeClass, ServiceAccount,
+    CertificateRequester, CertificateRights, DefaultTolerations, NamespaceLifecycle, NodeRestriction,
+    NodeTaint, Priority, RbacEscalation, RuntimeClass, ServiceAccount,
 };
 pub use random::random_suffix;
 pub use request::{DryRun, Operation, Request};
@@ -136,6 +136,7 @@ impl Chain {
             Box::new(DefaultTolerations),
             Box::new(RuntimeClass::new(objects.clone())),
             Box::new(CertificateRequester),
+            Box::new(CertificateRights::new(authorizer.clone())),
             Box::new(RbacEscalation::new(authorizer.clone(), objects.clone())),
         ])
     }

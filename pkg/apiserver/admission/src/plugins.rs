@@ -1,6 +1,7 @@
 //! The built-in plugins, one file each.
 
 mod certificate_requester;
+mod certificate_rights;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -11,6 +12,7 @@ mod runtime_class;
 mod service_account;
 
 pub use certificate_requester::CertificateRequester;
+pub use certificate_rights::CertificateRights;
 pub use default_tolerations::DefaultTolerations;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
