@@ -88,8 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let mut results = Results::load(&suite::tests()?)?;
             let plan = plan(&args.choice, &results)?;
             let procs = if args.how.serial { 1 } else { args.how.procs };
-            start(&plan, procs, args.how.edgek.clone(), &mut results)?;
+            let failed = start(&plan, procs, args.how.edgek.clone(), &mut results)?;
             results.print();
+            ensure!(failed == 0, "{failed} of {} tests did not pass", plan.len());
             Ok(())
         }
     }

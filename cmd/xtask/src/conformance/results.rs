@@ -71,14 +71,16 @@ impl Results {
     /// What the file says of the suite's tests; a test that it does not know has not run.
     pub(super) fn load(suite: &BTreeSet<String>) -> Result<Self> {
         let text = fs::read_to_string(file()).unwrap_or_default();
-        let mut known: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-        let mut records = BTreeMap::new();
-        for name in suite {
-            let record = known.remove(name.as_str()).unwrap_or("not run\t0\t\t");
-            let record = record.parse().with_context(|| format!("{}: {name}", file().display()))?;
-            records.insert(name.clone(), record);
-        }
-        Ok(Self { records, kept: true })
+        Self::parse(&text, suite).with_context(|| file().display().to_string())
+    }
+
+    fn parse(text: &str, suite: &BTreeSet<String>) -> Result<Self> {
+        let known: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+        let record = |name: &String| {
+            let record = known.get(name.as_str()).unwrap_or(&"not run\t0\t\t").parse();
+            Ok((name.clone(), record.with_context(|| name.clone())?))
+        };
+        Ok(Self { records: suite.iter().map(record).collect::<Result<_>>()?, kept: true })
     }
 
     /// Leaves the file as it is from here on.
@@ -97,16 +99,20 @@ impl Results {
     /// Notes down how a test ended and writes the file.
     pub(super) fn set(&mut self, name: &str, record: Record) -> Result<()> {
         self.records.insert(name.to_owned(), record);
-        if !self.kept {
-            return Ok(());
+        if self.kept {
+            workspace::write(&file(), self.text()?.as_bytes()).context("write the results")?;
         }
+        Ok(())
+    }
+
+    fn text(&self) -> Result<String> {
         let mut text = String::from("test\tresult\tseconds\twhen\tcommit\n");
         for (name, record) in &self.records {
             let Record { outcome, seconds, when, commit } = record;
             let when = when.map(|when| when.to_string()).unwrap_or_default();
             writeln!(text, "{name}\t{}\t{seconds}\t{when}\t{commit}", outcome.text())?;
         }
-        workspace::write(&file(), text.as_bytes()).context("write the results")
+        Ok(text)
     }
 
     /// Prints the table by area.
@@ -152,4 +158,41 @@ impl Results {
 
 fn file() -> PathBuf {
     workspace::root().join("conformance/results.tsv")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "test\tresult\tseconds\twhen\tcommit\n\
+        [sig-a] one [Conformance]\tpassed\t3\t2026-11-21T13:00:00Z\tabc\n\
+        [sig-a] two [Conformance]\tfailed\t301\t2026-11-21T13:05:00Z\tabc+\n\
+        [sig-b] three [Conformance]\tnot run\t0\t\t\n";
+
+    fn suite(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| format!("{name} [Conformance]")).collect()
+    }
+
+    #[test]
+    fn what_is_read_is_written_again() {
+        let results = Results::parse(FILE, &suite(&["[sig-a] one", "[sig-a] two", "[sig-b] three"])).unwrap();
+        assert_eq!(results.text().unwrap(), FILE);
+    }
+
+    #[test]
+    fn the_suite_says_which_tests_there_are() {
+        let results = Results::parse(FILE, &suite(&["[sig-a] one", "[sig-b] new"])).unwrap();
+        assert_eq!(
+            results.areas(),
+            [("sig-a", [1, 0, 0]), ("sig-b", [0, 0, 1]), ("total", [1, 0, 1])],
+            "a test that is gone is not counted, a new one has not run"
+        );
+    }
+
+    #[test]
+    fn a_broken_line_is_an_error_that_names_the_test() {
+        let broken = FILE.replace("passed", "fine");
+        let error = Results::parse(&broken, &suite(&["[sig-a] one"])).err().unwrap();
+        assert_eq!(format!("{error:#}"), "[sig-a] one [Conformance]: an unknown outcome: fine");
+    }
 }

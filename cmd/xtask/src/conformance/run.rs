@@ -252,3 +252,19 @@ fn copy_from(log: &Path, mark: u64, copy: &Path) -> Result<()> {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_name_matches_itself_only() {
+        assert_eq!(quote("[sig-a] x.y (z) [Slow]"), r"\[sig\-a\] x\.y \(z\) \[Slow\]");
+    }
+
+    #[test]
+    fn a_test_has_a_folder_of_a_plain_name() {
+        assert_eq!(slug("[sig-node] Pods: a/b `c` [Conformance]"), "sig-node-pods-a-b-c-conformance");
+        assert_eq!(slug(&"a".repeat(300)).len(), 200);
+    }
+}
