@@ -240,3 +240,69 @@ fn tokens_are_made_listed_deleted_and_rotated() {
     let (code, _) = refused(&host.worker("late"), "https://192.0.2.10:6443", &old, "late");
     assert_eq!(code, Some(5));
 }
+
+/// openssl on the worker's key and the server's CA: a certificate of the node that ends in ten days.
+fn short_certificate(host: &Host, worker: &Host) {
+    let agent = worker.data_dir().join("agent");
+    let tls = host.data_dir().join("server/tls");
+    let script = format!(
+        "cd {agent} && openssl req -new -key node.key -subj /O=system:nodes/CN=system:node:worker -out csr && \
+         printf 'extendedKeyUsage=clientAuth\\n' >ext && openssl x509 -req -in csr -CA {tls}/client-ca.crt \
+         -CAkey {tls}/client-ca.key -CAcreateserial -CAserial serial -days 10 -extfile ext -out node.crt",
+        agent = agent.display(),
+        tls = tls.display()
+    );
+    let done = std::process::Command::new("sh").args(["-c", &script]).output().expect("openssl");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Whether the worker's certificate is good for more than this many days.
+fn lasts(worker: &Host, days: u32) -> bool {
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["x509", "-noout", "-checkend", &(days * 86_400).to_string(), "-in"]);
+    openssl.arg(worker.data_dir().join("agent/node.crt")).output().expect("openssl").status.success()
+}
+
+#[test]
+fn a_certificate_is_renewed_while_the_node_works() {
+    let host = server();
+    let mut worker = host.join("worker");
+    let shared = std::sync::Arc::new(host);
+    let namespace = Namespace::on(shared.clone());
+    web_on(&namespace, "worker");
+    let pids = pid_of(&namespace, "pod/web");
+    worker.stop_server();
+    short_certificate(&shared, &worker);
+    assert!(!lasts(&worker, 11));
+    worker.launch(&[]);
+    worker.eventually("the certificate is renewed", || lasts(&worker, 300));
+    worker.eventually("requests use it", || {
+        worker.logged().contains("connecting again with the new certificate")
+    });
+    await_sign_of_life(&shared, "worker");
+    assert_eq!(namespace.exec("web", &["hostname"]), "web\n");
+    assert_eq!(pid_of(&namespace, "pod/web"), pids);
+}
+
+#[test]
+fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
+    let host = server();
+    let worker = host.join("worker");
+    let agent = worker.data_dir().join("agent");
+    let certificate = format!("--client-certificate={}", agent.join("node.crt").display());
+    let key = format!("--client-key={}", agent.join("node.key").display());
+    let refused = |arguments: &[&str]| {
+        let answer = host.try_kubectl(&[&[certificate.as_str(), &key], arguments].concat());
+        let error = answer.expect_err("the worker may not do this");
+        assert!(error.to_lowercase().contains("forbidden"), "{arguments:?}: {error}");
+    };
+    host.kubectl(&[&certificate, &key, "get", "node", "worker"]);
+    refused(&["get", "secrets", "-A"]);
+    refused(&["get", "secret", "-n", "kube-system", "worker.node-key.edgek"]);
+    refused(&["label", "node", "node", "a=b"]);
+    refused(&["label", "node", "worker", "node-role.kubernetes.io/control-plane=true"]);
+    refused(&["taint", "node", "worker", "a=b:NoSchedule"]);
+    refused(&["delete", "node", "node"]);
+    refused(&["get", "pods", "-A"]);
+    refused(&["get", "configmaps", "-n", "kube-system"]);
+}

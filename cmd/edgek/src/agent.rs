@@ -6,12 +6,12 @@
 //! | node | over it, whether a server answers or not, once it has joined | first; its containers go on running |
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use clap::ArgMatches;
-use edgek_base_config::Config;
+use edgek_base_config::{Cidr, Config};
 use edgek_base_lifecycle::Scope;
 use edgek_client::Client;
 use edgek_link::{BoxedIo, Inward, Uplink};
@@ -60,38 +60,47 @@ async fn start(mut config: Config, link: &Scope, scope: &Scope) -> Result<(), Fa
     let address = node::address(&config).await?;
     let environment = |error| Failure::new(Code::Environment, error);
     let kubelet = node::start(&config, &name, address, client, scope).await.map_err(environment)?;
-    door.open(LocalKubelet { server: kubelet.server(), scope: scope.clone() });
+    door.open_to(Inside {
+        kubelet: LocalKubelet { server: kubelet.server(), scope: scope.clone() },
+        node: address,
+        ranges: [config.cluster_cidr, config.service_cidr],
+    });
     notify::ready();
     Ok(())
 }
 
-/// What the server reaches on this machine: the kubelet, and whatever listens on the addresses of the node and its pods.
+/// What the server reaches on this machine: the kubelet, and what listens on the addresses of the node, of pods and of
+/// services. The rest of the machine's network is none of its business.
 #[derive(Default)]
-struct Door {
-    kubelet: OnceLock<LocalKubelet>,
+struct Door(OnceLock<Inside>);
+
+struct Inside {
+    kubelet: LocalKubelet,
+    node: IpAddr,
+    ranges: [Cidr; 2],
 }
 
 impl Door {
-    fn open(&self, kubelet: LocalKubelet) {
+    fn open_to(&self, inside: Inside) {
         // A second kubelet cannot be: the process starts one.
-        let _ = self.kubelet.set(kubelet);
+        let _ = self.0.set(inside);
     }
 }
 
 #[async_trait]
 impl Inward for Door {
     async fn open(&self, target: &str) -> io::Result<BoxedIo> {
+        let starting = || io::Error::new(io::ErrorKind::NotConnected, "the node is starting");
+        let inside = self.0.get().ok_or_else(starting)?;
         if target == KUBELET {
-            let starting = || io::Error::new(io::ErrorKind::NotConnected, "the kubelet is starting");
-            return Ok(Box::new(self.kubelet.get().ok_or_else(starting)?.open()));
+            return Ok(Box::new(inside.kubelet.open()));
         }
         let address: SocketAddr =
             target.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not an address"))?;
-        if address.ip().is_loopback() || address.ip().is_unspecified() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "what listens on loopback is private",
-            ));
+        let ip = address.ip();
+        if ip != inside.node && !inside.ranges.iter().any(|range| range.contains(ip)) {
+            let text = format!("{ip} is no address of the node, a pod or a service");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         Ok(Box::new(TcpStream::connect(address).await?))
     }

@@ -28,6 +28,10 @@ use crate::{bootstrap, kubelet_api, node, notify, sources, token};
 
 pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     let config = sources::config(flags)?;
+    if let Some(server) = &config.server {
+        let text = format!("server: {server}: a server joins no other; `edgek run agent` does");
+        return Err(Failure::new(Code::Usage, anyhow::anyhow!(text)));
+    }
     if !config.disable.contains(&Component::Node) {
         foreground::require_root(", or --disable=node for a control plane alone")?;
     }
