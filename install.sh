@@ -3,6 +3,7 @@
 # everything away again.
 #   sudo ./install.sh                  builds edgek from this checkout first
 #   sudo ./install.sh --binary PATH    installs this file
+# It runs a server, or an agent when /etc/edgek/config.yaml names a `server:` to join.
 set -eu
 
 fail() {
@@ -37,8 +38,13 @@ build() {
     binary=$PWD/build/release/edgek
 }
 
+role=server
+if grep -qs '^server:' /etc/edgek/config.yaml; then
+    role=agent
+fi
+
 write_unit() {
-    cat >/etc/systemd/system/edgek.service <<'UNIT'
+    cat >/etc/systemd/system/edgek.service <<UNIT
 [Unit]
 Description=edgek: Kubernetes for the edge
 After=network.target
@@ -47,14 +53,14 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart=/usr/local/bin/edgek run server
+ExecStart=/usr/local/bin/edgek run $role
 # Containers and their shims go on when edgek ends.
 KillMode=process
 Delegate=yes
 Restart=always
 RestartSec=2
-# A wrong configuration does not mend by itself.
-RestartPreventExitStatus=2
+# A wrong configuration does not mend by itself, nor does a cluster's refusal.
+RestartPreventExitStatus=2 5
 TimeoutStartSec=300
 LimitNOFILE=1048576
 TasksMax=infinity
@@ -76,6 +82,8 @@ start() {
 }
 
 wait_ready() {
+    # An agent says that it is ready to whoever started it; its node is in the server's list.
+    [ "$role" = server ] || return 0
     echo "waiting for the node to become Ready"
     tries=0
     until edgek kubectl wait --for=condition=Ready node --all --timeout=5s >/dev/null 2>&1; do
@@ -115,6 +123,10 @@ PATH="/usr/local/bin:$PATH"
 if ! { start && wait_ready; }; then
     show_log
     fail "edgek is installed, but the node is not Ready" "\`edgek check\` looks for causes; then: $again"
+fi
+if [ "$role" = agent ]; then
+    echo "edgek runs and has joined; \`edgek kubectl get nodes\` on the server shows this machine"
+    exit
 fi
 edgek kubectl get nodes
 

@@ -306,3 +306,24 @@ fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
     refused(&["get", "pods", "-A"]);
     refused(&["get", "configmaps", "-n", "kube-system"]);
 }
+
+#[test]
+fn a_workers_kubelet_api_answers_on_its_port_to_whom_the_server_allows_it() {
+    let host = server();
+    let worker = host.join("worker");
+    let ca = host.data_dir().join("server/tls/server-ca.crt");
+    let ask = |credentials: &[&str]| {
+        let mut curl = worker.command("curl");
+        curl.args(["-s", "--resolve", "worker:10250:127.0.0.1", "https://worker:10250/metrics/resource"]);
+        let output = curl.arg("--cacert").arg(&ca).args(credentials).output().expect("curl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    worker.eventually("the port is open", || ask(&[]) == "Unauthorized");
+    host.kubectl(&["create", "serviceaccount", "scraper"]);
+    let token = format!("authorization: Bearer {}", host.kubectl(&["create", "token", "scraper"]).trim());
+    assert!(ask(&["-H", &token]).contains("Forbidden"));
+    host.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--resource=nodes/metrics"]);
+    let binding = ["create", "clusterrolebinding", "scraper", "--clusterrole=scraper"];
+    host.kubectl(&[&binding[..], &["--serviceaccount=default:scraper"]].concat());
+    worker.eventually("the scraper may", || ask(&["-H", &token]).contains("node_memory_working_set_bytes"));
+}

@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::foreground::{self, Stage};
 use crate::servers::Servers;
 use crate::settings::Settings;
-use crate::{join, node, notify, sources};
+use crate::{join, kubelet_api, node, notify, sources};
 
 pub(crate) fn run(flags: &ArgMatches) -> Result<(), Failure> {
     let config = sources::config(flags)?;
@@ -54,17 +54,21 @@ async fn start(mut config: Config, link: &Scope, scope: &Scope) -> Result<(), Fa
         edgek_link::Settings { servers: servers.subscribe(), tls: tls_changes, inward: door.clone() };
     let client = Client::new(Uplink::start(settings, link));
     servers.follow(&client, link);
-    link.spawn("node certificate", member.renew(client.clone(), tls));
+    link.spawn("node certificate", member.clone().renew(client.clone(), tls));
     let shared = Settings::of_cluster(&client, &config.data_dir.join("agent/cluster.json")).await?;
     shared.apply(&mut config)?;
     let address = node::address(&config).await?;
     let environment = |error| Failure::new(Code::Environment, error);
-    let kubelet = node::start(&config, &name, address, client, scope).await.map_err(environment)?;
+    let kubelet = node::start(&config, &name, address, client.clone(), scope).await.map_err(environment)?;
     door.open_to(Inside {
         kubelet: LocalKubelet { server: kubelet.server(), scope: scope.clone() },
         node: address,
         ranges: [config.cluster_cidr, config.service_cidr],
     });
+    let names = vec![name, address.to_string()];
+    let client_ca = shared.client_ca;
+    let api = kubelet_api::Worker { kubelet, config, member, client, names, client_ca };
+    scope.spawn("kubelet api certificate", api.keep());
     notify::ready();
     Ok(())
 }

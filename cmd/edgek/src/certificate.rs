@@ -39,6 +39,17 @@ pub(crate) async fn for_client(client: &Client, key: &str, user: &str) -> Result
     ask(client, &pem, "kubernetes.io/kube-apiserver-client-kubelet", "client auth").await
 }
 
+/// A certificate for the server that answers to `names` on the node that is `user`, PEM.
+pub(crate) async fn for_server(
+    client: &Client,
+    key: &str,
+    user: &str,
+    names: &[String],
+) -> Result<String, Refusal> {
+    let pem = request::make(key, user, NODES, names)?;
+    ask(client, &pem, "kubernetes.io/kubelet-serving", "server auth").await
+}
+
 /// Whether a certificate names this user and this key.
 pub(crate) fn is_of(certificate: &str, user: &str, key: &str) -> bool {
     request::is_of(certificate, user, key)

@@ -153,8 +153,14 @@ impl Member {
             && certificate::is_of(&self.certificate, &self.user(), &self.key)
     }
 
-    fn user(&self) -> String {
+    /// Who the node is to the API server.
+    pub(crate) fn user(&self) -> String {
         format!("system:node:{}", self.node)
+    }
+
+    /// The node's private key, PEM.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     async fn join(&mut self, server: &ServerUrl, token: &Token, scope: &Scope) -> Result<(), Setback> {

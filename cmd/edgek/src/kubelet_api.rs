@@ -1,22 +1,26 @@
-//! The kubelet API on the node's port, with a certificate of its own.
+//! The kubelet API on the node's port, for whoever scrapes nodes. The API server needs no port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use edgek_base_config::Config;
-use edgek_base_lifecycle::Scope;
-use edgek_base_pki::{Pki, Serving};
+use edgek_base_lifecycle::{Backoff, Scope, until};
+use edgek_base_pki::authority::{not_after, renew_at};
+use edgek_base_pki::{Pki, Serving, Shown, clock};
+use edgek_client::Client;
 use edgek_node_kubelet::kubelet::Kubelet;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use tokio::net::TcpListener;
-use tracing::error;
+use tracing::{error, warn};
 
+use crate::certificate;
 use crate::control_plane::Identity;
+use crate::join::Member;
 
-/// Serves the kubelet API to the network. A node whose port is taken works all the same: the API server reaches its
-/// kubelet inside the process; only who scrapes the node itself is left without.
+/// Serves the kubelet API of a server's own node, with a certificate that it issues itself.
 pub(crate) async fn listen(
     kubelet: &Kubelet,
     config: &Config,
@@ -24,9 +28,80 @@ pub(crate) async fn listen(
     pki: &Arc<Pki>,
     scope: &Scope,
 ) -> Result<()> {
+    let names = [node.name, "localhost", "127.0.0.1"].map(str::to_owned);
+    let names = names.into_iter().chain([node.address.to_string()]).collect();
+    let serving = Serving::new(&pki.server_ca, &format!("system:node:{}", node.name), names)?;
+    serving.spawn_renewal(pki.clone(), scope);
+    serve(kubelet, config, serving, pki.client_ca.pem()).await
+}
+
+/// What the kubelet API of a worker is served with.
+pub(crate) struct Worker {
+    pub(crate) kubelet: Kubelet,
+    pub(crate) config: Config,
+    pub(crate) member: Member,
+    pub(crate) client: Client,
+    /// The names and addresses of the node.
+    pub(crate) names: Vec<String>,
+    /// By which callers are recognised, PEM.
+    pub(crate) client_ca: String,
+}
+
+impl Worker {
+    /// Has the node's key certified for its own API, serves it, and renews the certificate when two thirds of its life
+    /// are over, until the scope of the task ends.
+    pub(crate) async fn keep(self) {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3600));
+        let mut shown: Option<Arc<Shown>> = None;
+        loop {
+            match self.certify(shown.as_deref()).await {
+                Ok((due, new)) => {
+                    // A cluster that certifies for a short time must not be asked without end.
+                    if due > clock::now() {
+                        backoff.reset();
+                    }
+                    shown = new.or(shown);
+                    if until(due).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    warn!(
+                        error = format!("{error:#}"),
+                        "the kubelet API has no new certificate; it is asked for again"
+                    );
+                }
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Gets a certificate: when the next one is due, and what shows it if nothing did before.
+    async fn certify(&self, shown: Option<&Shown>) -> Result<(std::time::SystemTime, Option<Arc<Shown>>)> {
+        let (user, key) = (self.member.user(), self.member.key());
+        let certificate = certificate::for_server(&self.client, key, &user, &self.names).await?;
+        let due = not_after(&certificate).map_or_else(clock::now, renew_at);
+        if let Some(shown) = shown {
+            shown.replace(&certificate, key)?;
+            return Ok((due, None));
+        }
+        let shown = Shown::new(&certificate, key)?;
+        serve(&self.kubelet, &self.config, shown.clone(), &self.client_ca).await?;
+        Ok((due, Some(shown)))
+    }
+}
+
+/// Serves the kubelet API to the network. A node whose port is taken works all the same: only who scrapes the node itself
+/// is left without.
+async fn serve(
+    kubelet: &Kubelet,
+    config: &Config,
+    certificate: Arc<dyn ResolvesServerCert>,
+    client_ca: &str,
+) -> Result<()> {
     let address = SocketAddr::new(config.bind_address, kubelet.port());
     match TcpListener::bind(address).await {
-        Ok(listener) => kubelet.listen(listener, tls(node, pki, scope)?),
+        Ok(listener) => kubelet.listen(listener, tls(certificate, client_ca)?),
         Err(error) => error!(
             %address,
             %error,
@@ -36,13 +111,9 @@ pub(crate) async fn listen(
     Ok(())
 }
 
-fn tls(node: &Identity<'_>, pki: &Arc<Pki>, scope: &Scope) -> Result<Arc<rustls::ServerConfig>> {
-    let names = [node.name, "localhost", "127.0.0.1"].map(str::to_owned);
-    let names = names.into_iter().chain([node.address.to_string()]).collect();
-    let serving = Serving::new(&pki.server_ca, &format!("system:node:{}", node.name), names)?;
-    serving.spawn_renewal(pki.clone(), scope);
+fn tls(certificate: Arc<dyn ResolvesServerCert>, client_ca: &str) -> Result<Arc<rustls::ServerConfig>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.client_ca.pem().as_bytes())?)?;
+    roots.add(CertificateDer::from_pem_slice(client_ca.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // Callers may show a token instead.
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -51,6 +122,6 @@ fn tls(node: &Identity<'_>, pki: &Arc<Pki>, scope: &Scope) -> Result<Arc<rustls:
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(serving);
+        .with_cert_resolver(certificate);
     Ok(Arc::new(tls))
 }

@@ -74,7 +74,7 @@ async fn start(config: &Config, stages: &Stages) -> Result<ControlPlane, Failure
     let environment = |error: anyhow::Error| Failure::new(Code::Environment, error);
     let client = control_plane.own_client();
     bootstrap::ensure(&client, config, &control_plane.pki).await.map_err(environment)?;
-    Settings::of(config).publish(&client).await.map_err(environment)?;
+    Settings::of(config, &control_plane.pki).publish(&client).await.map_err(environment)?;
     token::ensure(&client, config, control_plane.pki.server_ca.pem()).await.map_err(environment)?;
     let service = KubernetesService::new(config, address);
     service.ensure(&client).await.context("writing service kubernetes").map_err(environment)?;

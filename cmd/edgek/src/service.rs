@@ -169,11 +169,14 @@ fn supervise(lock: &LockFile) -> Result<(), Failure> {
 }
 
 async fn supervise_server() -> Result<()> {
+    // The configuration of an agent names the server it joins.
+    let role =
+        if sources::ambient().is_ok_and(|config| config.server.is_some()) { "agent" } else { "server" };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         let mut server = tokio::process::Command::new(std::env::current_exe()?)
-            .args(["run", "server", "--supervised"])
+            .args(["run", role, "--supervised"])
             .stdin(Stdio::null())
             .spawn()
             .context("starting the server")?;
@@ -181,9 +184,12 @@ async fn supervise_server() -> Result<()> {
         tokio::select! {
             status = server.wait() => {
                 let status = status?;
-                // It does not mend by itself.
+                // Neither mends by itself.
                 if status.code() == Some(Code::Usage as i32) {
                     bail!("the configuration is wrong (see above)");
+                }
+                if status.code() == Some(Code::Refused as i32) {
+                    bail!("the cluster does not take this machine (see above)");
                 }
                 report(status);
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use edgek_base_config::Config;
 use edgek_base_lifecycle::Backoff;
+use edgek_base_pki::Pki;
 use edgek_base_sys::files::write_atomic;
 use edgek_client::{Api, Client, Error, ResourceRef};
 use serde::{Deserialize, Serialize};
@@ -23,16 +24,19 @@ pub(crate) struct Settings {
     service_cidr: String,
     cluster_dns: String,
     cluster_domain: String,
+    /// By which nodes recognise users' certificates, PEM.
+    pub(crate) client_ca: String,
 }
 
 impl Settings {
     /// Those of a server.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, pki: &Pki) -> Self {
         Self {
             cluster_cidr: config.cluster_cidr.to_string(),
             service_cidr: config.service_cidr.to_string(),
             cluster_dns: config.cluster_dns.to_string(),
             cluster_domain: config.cluster_domain.clone(),
+            client_ca: pki.client_ca.pem().to_owned(),
         }
     }
 

@@ -22,7 +22,7 @@ pub use anybody::believing_anybody;
 pub use authority::{Authority, Issued, Subject};
 pub use peer::Peer;
 pub use request::{SigningRequest, Usage};
-pub use serving::Serving;
+pub use serving::{Serving, Shown};
 pub use store::{Pki, open_key};
 
 use std::path::PathBuf;

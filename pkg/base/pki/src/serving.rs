@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tracing::{error, info};
 
 use crate::authority::{LEAF_LIFETIME, renew_at};
-use crate::{Authority, Error, Issued, Subject, clock};
+use crate::{Authority, Error, Subject, clock};
 
 /// A serving certificate that renews itself: new connections see the new one, old connections go on.
 #[derive(Debug)]
@@ -73,15 +73,47 @@ impl ResolvesServerCert for Serving {
     }
 }
 
-fn issue(authority: &Authority, name: &str, sans: &[String]) -> Result<Current, Error> {
-    let issued = authority.issue(&Subject::Server { name, sans }, LEAF_LIFETIME)?;
-    Ok(Current { key: Arc::new(certified(&issued)?), renew_at: renew_at(issued.not_after) })
+/// A serving certificate that somebody else issues, and that is replaced while the server runs.
+#[derive(Debug)]
+pub struct Shown(ArcSwap<CertifiedKey>);
+
+impl Shown {
+    /// Shows a certificate and proves it with its key, both in PEM.
+    ///
+    /// # Errors
+    /// When they do not belong together.
+    pub fn new(certificate: &str, key: &str) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(certified(certificate, key)?))))
+    }
+
+    /// Shows another one to new connections.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn replace(&self, certificate: &str, key: &str) -> Result<(), Error> {
+        self.0.store(Arc::new(certified(certificate, key)?));
+        Ok(())
+    }
 }
 
-fn certified(issued: &Issued) -> Result<CertifiedKey, Error> {
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn issue(authority: &Authority, name: &str, sans: &[String]) -> Result<Current, Error> {
+    let issued = authority.issue(&Subject::Server { name, sans }, LEAF_LIFETIME)?;
+    Ok(Current {
+        key: Arc::new(certified(&issued.certificate, &issued.key)?),
+        renew_at: renew_at(issued.not_after),
+    })
+}
+
+fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, Error> {
     let invalid = |_| rustls::Error::General("certificate or key is not PEM".into());
-    let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).map_err(invalid)?;
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).map_err(invalid)?;
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(invalid)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(invalid)?;
     Ok(CertifiedKey::new(vec![certificate], any_ecdsa_type(&key)?))
 }
 
