@@ -191,7 +191,10 @@ impl PodTask {
     }
 
     async fn set_up(&mut self) -> Result<(), String> {
-        self.send_status().await?;
+        // What runs since before this process keeps the status it has until it was looked at.
+        if !self.runs.iter().any(|run| run.state.is_running()) {
+            self.send_status().await?;
+        }
         match sandbox::set_up(&self.context, &self.pod).await {
             Ok(sandbox) => {
                 self.sandbox = Some(sandbox);
@@ -226,8 +229,15 @@ impl PodTask {
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1))
     }
 
-    fn pod_ips(&self) -> &[IpAddr] {
-        self.sandbox.as_ref().map_or(&[], |sandbox| &sandbox.ips)
+    /// The pod's addresses. What runs since before this process has them although its sandbox was not looked at yet.
+    fn pod_ips(&self) -> Vec<IpAddr> {
+        if let Some(sandbox) = &self.sandbox {
+            return sandbox.ips.clone();
+        }
+        if self.spec.host_network == Some(true) && !self.runs.is_empty() {
+            return self.context.config.node_ips.clone();
+        }
+        self.context.network.status(&self.uid).map(|network| network.ips).unwrap_or_default()
     }
 
     fn earliest(&self, next: Option<Duration>) -> Option<Duration> {
@@ -252,7 +262,7 @@ impl PodTask {
         let sandbox = if self.sandbox.is_some() { status::Sandbox::Ready } else { status::Sandbox::Missing };
         let node = status::Node {
             host_ips: &self.context.config.node_ips,
-            pod_ips: self.pod_ips(),
+            pod_ips: &self.pod_ips(),
             sandbox,
             ending: self.ending.clone(),
         };

@@ -54,7 +54,7 @@ impl PodTask {
             keep
         });
         self.health.retain(|id, _| running.contains(id));
-        let ip = self.context.probe_ip(self.pod_ips());
+        let ip = self.context.probe_ip(&self.pod_ips());
         for run in self.runs.iter().filter(|run| run.state.is_running()) {
             if self.health.contains_key(&run.id) {
                 continue;

@@ -128,7 +128,7 @@ impl PodTask {
         Stopper {
             context: self.context.clone(),
             events: self.events.clone(),
-            ip: self.context.probe_ip(self.pod_ips()),
+            ip: self.context.probe_ip(&self.pod_ips()),
             deadline,
         }
     }
