@@ -402,6 +402,8 @@ impl Drop for Host {
         }
         let uninstalled = self.command(edgek()).arg("uninstall").args(self.settings()).output();
         let removed = Command::new("ip").args(["netns", "del", &self.namespace]).output();
+        // Only who has workers has one.
+        let _ = Command::new("ip").args(["netns", "del", &self.switch()]).output();
         if !std::thread::panicking() {
             check(&uninstalled.expect("edgek uninstall"), "edgek uninstall");
             check(&removed.expect("ip netns del"), "ip netns del");

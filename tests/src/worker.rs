@@ -1,5 +1,6 @@
 //! Workers: further machines on the network of a [`Host`], which join its cluster.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Host, Role, run};
@@ -11,7 +12,7 @@ pub(super) struct Agent {
     name: String,
     server: String,
     token: String,
-    /// Its end of the network, in the namespace of the server's machine.
+    /// Its end of the network, in the namespace of the switch.
     cable: (String, String),
 }
 
@@ -39,11 +40,12 @@ impl Host {
     pub fn worker(&self, name: &str) -> Self {
         let mut worker = Self::without_network("edgek");
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
-        let (here, port) = (self.namespace.as_str(), format!("port{link}"));
+        let (switch, port) = (self.switch(), format!("port{link}"));
         self.make_switch();
-        let arguments = ["-n", here, "link", "add", &port, "type", "veth", "peer", "name", "lan0", "netns"];
+        let arguments =
+            ["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "lan0", "netns"];
         run("ip", &[&arguments[..], &[&worker.namespace]].concat());
-        run("ip", &["-n", here, "link", "set", &port, "master", "switch", "up"]);
+        run("ip", &["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
         // The server's machine is 192.0.2.10.
         let address = format!("192.0.2.{}/24", 11 + link % 200);
         let there = worker.namespace.as_str();
@@ -54,7 +56,7 @@ impl Host {
             name: name.to_owned(),
             server: "https://192.0.2.10:6443".to_owned(),
             token: self.token(),
-            cable: (here.to_owned(), port),
+            cable: (switch, port),
         });
         worker
     }
@@ -90,14 +92,22 @@ impl Host {
         run("ip", &["-n", namespace, "link", "set", port, if is { "up" } else { "down" }]);
     }
 
-    /// The switch to which this machine and its workers are connected: a bridge at the other end of its cable.
+    /// The namespace of the switch to which this machine and its workers are connected.
+    pub(super) fn switch(&self) -> String {
+        format!("{}-switch", self.namespace)
+    }
+
+    /// Makes the switch: a bridge in a namespace of its own, whose packets are not this machine's, with the other end of
+    /// this machine's cable.
     fn make_switch(&self) {
-        let name = self.namespace.as_str();
-        let there = self.command("ip").args(["link", "show", "dev", "switch"]).output().expect("ip");
-        if !there.status.success() {
-            run("ip", &["-n", name, "link", "add", "switch", "type", "bridge"]);
-            run("ip", &["-n", name, "link", "set", "lan1", "master", "switch"]);
-            run("ip", &["-n", name, "link", "set", "switch", "up"]);
+        let (here, there) = (self.namespace.as_str(), self.switch());
+        if Path::new("/run/netns").join(&there).exists() {
+            return;
         }
+        run("ip", &["netns", "add", &there]);
+        run("ip", &["-n", here, "link", "set", "lan1", "netns", &there]);
+        run("ip", &["-n", &there, "link", "add", "switch", "type", "bridge"]);
+        run("ip", &["-n", &there, "link", "set", "lan1", "master", "switch", "up"]);
+        run("ip", &["-n", &there, "link", "set", "switch", "up"]);
     }
 }
