@@ -38,11 +38,32 @@ pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Resul
         .await?;
     }
     create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await?;
+    ensure_service_range(client, config).await?;
     if config.disable.contains(&Component::Dns) {
         return Ok(());
     }
     create(client, reference("", "services", "Service", true), Some("kube-system"), &names::service(config))
         .await
+}
+
+/// ServiceCIDR `kubernetes`, from which the addresses of services come; the API server knows no other one.
+async fn ensure_service_range(client: &Client, config: &Config) -> Result<()> {
+    let ranges = reference("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
+    let range =
+        json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [config.service_cidr.to_string()]}});
+    create(client, ranges.clone(), None, &range).await?;
+    let api = client.untyped(ranges, None);
+    let there = api.get("kubernetes").await.context("reading the ServiceCIDR")?;
+    if there["status"]["conditions"].is_array() {
+        return Ok(());
+    }
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    let message = "Kubernetes default Service CIDR is ready";
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "", "message": message, "lastTransitionTime": now.to_string(),
+    });
+    let patch = Patch::Merge(json!({"status": {"conditions": [ready]}}));
+    api.patch("kubernetes", "status", &patch).await.map(|_| ()).context("updating the ServiceCIDR")
 }
 
 /// Nodes know the cluster's names, which begin with its namespaces.

@@ -18,6 +18,8 @@ pub enum Rule {
     Dns1035,
     /// [`path_segment`]: roles and other names with colons.
     PathSegment,
+    /// [`address`]: IPAddresses.
+    Address,
 }
 
 impl Rule {
@@ -28,6 +30,7 @@ impl Rule {
             Self::Label => dns1123_label(name),
             Self::Dns1035 => dns1035_label(name),
             Self::PathSegment => path_segment(name),
+            Self::Address => address(name),
         }
     }
 
@@ -49,6 +52,17 @@ fn mask_trailing_dash(prefix: &str) -> String {
         name.push('a');
     }
     name
+}
+
+/// An IP address as it is usually written: `10.9.8.7`, `2001:db8::1`.
+pub fn address(text: &str) -> Problems {
+    match text.parse::<std::net::IpAddr>() {
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        Ok(address) if address.to_string() != text => {
+            vec![format!("must be in canonical form (\"{address}\")")]
+        }
+        Ok(_) => Problems::new(),
+    }
 }
 
 /// A label of a domain name, as RFC 1123 has it: `my-name`, `123-abc`.
@@ -411,6 +425,9 @@ mod tests {
     fn a_prefix_of_generated_names_may_end_with_a_dash() {
         assert_eq!(Rule::Subdomain.check_prefix("web-"), Problems::new());
         assert_ne!(Rule::Subdomain.check_prefix("web-."), Problems::new());
+        assert_eq!(Rule::Address.check("fe80::1"), Problems::new());
+        assert_eq!(Rule::Address.check("fe80::01"), ["must be in canonical form (\"fe80::1\")"]);
+        assert_ne!(Rule::Address.check("web"), Problems::new());
         assert_eq!(Rule::PathSegment.check_prefix("."), Problems::new());
         assert_eq!(Rule::Label.check("a.b"), ["must not contain dots"]);
     }

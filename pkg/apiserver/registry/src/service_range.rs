@@ -1,7 +1,7 @@
 //! The addresses and node ports of services: which are taken is read from the services themselves, so that no record
 //! of it can be wrong. The registry serialises writes of services around it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 use crate::kinds::service::{
-    CLUSTER_IPS, has_cluster_ip, has_foreign_endpoints, has_node_ports, is_headless,
+    CLUSTER_IPS, balances_locally, has_cluster_ip, has_foreign_endpoints, has_node_ports, is_headless,
 };
 use edgek_api::field::{ErrorList, Path};
 use edgek_apiserver_admission::fields::Fields;
@@ -35,8 +35,8 @@ impl Default for ServiceRange {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Taken {
     pub(crate) addresses: BTreeSet<Ipv4Addr>,
-    /// Protocol and port.
-    pub(crate) node_ports: BTreeSet<(String, u16)>,
+    /// Of any protocol, and those for health checks.
+    pub(crate) node_ports: BTreeSet<u16>,
 }
 
 impl Taken {
@@ -45,16 +45,23 @@ impl Taken {
         self.addresses.extend(
             service.items("spec.clusterIPs").iter().filter_map(|ip| ip.as_str()?.parse::<Ipv4Addr>().ok()),
         );
-        for port in service.items("spec.ports") {
-            if let Some(number) = port
-                .number("nodePort")
-                .and_then(|number| u16::try_from(number).ok())
-                .filter(|number| *number != 0)
-            {
-                self.node_ports.insert((port.text("protocol").to_owned(), number));
-            }
-        }
+        self.node_ports.extend(node_ports(service));
+        self.node_ports.extend(health_port(service));
     }
+}
+
+/// The node ports of a service that are chosen.
+fn node_ports(service: &Value) -> impl Iterator<Item = u16> {
+    service.items("spec.ports").iter().filter_map(|port| port_of(port, "nodePort"))
+}
+
+/// Where load balancers ask for a service's health.
+fn health_port(service: &Value) -> Option<u16> {
+    port_of(service, "spec.healthCheckNodePort")
+}
+
+fn port_of(value: &Value, field: &str) -> Option<u16> {
+    value.number(field).and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0)
 }
 
 impl ServiceRange {
@@ -81,8 +88,12 @@ impl ServiceRange {
                 self.allocate_address(service, old, taken, errors);
             }
         }
-        if has_node_ports(service) {
-            self.allocate_node_ports(service, old, taken, errors);
+        let mut used = taken.node_ports.clone();
+        if matches!(service.text("spec.type"), "NodePort" | "LoadBalancer") {
+            self.allocate_node_ports(service, old, &mut used, errors);
+        }
+        if balances_locally(service) {
+            self.allocate_health_port(service, old, &used, errors);
         }
     }
 
@@ -137,56 +148,88 @@ impl ServiceRange {
         );
     }
 
+    /// Ports of the same number and different protocols share a node port.
     fn allocate_node_ports(
         &self,
         service: &mut Value,
         old: Option<&Value>,
-        taken: &Taken,
+        used: &mut BTreeSet<u16>,
         errors: &mut ErrorList,
     ) {
-        let mut used = taken.node_ports.clone();
-        let own: BTreeSet<i64> = old
-            .into_iter()
-            .flat_map(|old| old.items("spec.ports"))
-            .filter_map(|port| port.number("nodePort"))
-            .collect();
-        let spec = Path::Root("spec");
-        let list = spec.field("ports");
-        let mut same_number: std::collections::BTreeMap<i64, u16> = std::collections::BTreeMap::new();
+        let list = Path::Root("spec.ports");
+        let gives_out = has_node_ports(service);
+        let mut own: BTreeSet<u16> = old.into_iter().flat_map(node_ports).collect();
+        let chosen = service.items("spec.ports").iter();
+        let mut shared: BTreeMap<(i64, String), u16> = BTreeMap::new();
+        let chosen: Vec<_> =
+            chosen.filter_map(|port| Some((target(port), port_of(port, "nodePort")?))).collect();
         for (index, port) in service.object_mut("spec").items_mut("ports").enumerate() {
             let path = list.index(index);
             let path = path.field("nodePort");
+            let wanted = port.number("nodePort").unwrap_or_default();
+            if wanted != 0 {
+                self.check_node_port(wanted, &mut own, used, &path, errors);
+                continue;
+            }
+            if !gives_out {
+                continue;
+            }
+            let number = target(port);
             let protocol = port.text("protocol").to_owned();
-            let target = port.number("port").unwrap_or_default();
-            match port.number("nodePort").unwrap_or_default() {
-                0 => {
-                    // The same port of two protocols gets the same node port, as upstream does.
-                    let shared = same_number
-                        .get(&target)
-                        .copied()
-                        .filter(|number| !used.contains(&(protocol.clone(), *number)));
-                    match shared.or_else(|| self.free_node_port(&protocol, &used)) {
-                        Some(number) => {
-                            same_number.insert(target, number);
-                            used.insert((protocol, number));
-                            port.set("nodePort", number);
-                        }
-                        None => errors.invalid(&path, 0, "failed to allocate a nodePort: range is full"),
-                    }
+            let of_others = shared.iter().filter(|((other, of), _)| *other == number && *of != protocol);
+            let of_others = of_others.map(|(_, node_port)| *node_port);
+            let by_hand =
+                chosen.iter().filter(|(other, _)| *other == number).map(|(_, node_port)| *node_port);
+            match of_others.chain(by_hand).next().or_else(|| self.free_node_port(used)) {
+                Some(node_port) => {
+                    shared.insert((number, protocol), node_port);
+                    used.insert(node_port);
+                    own.insert(node_port);
+                    port.set("nodePort", node_port);
                 }
-                number if own.contains(&number) => {}
-                number => {
-                    match u16::try_from(number).ok().filter(|number| self.node_ports.contains(number)) {
-                        None => {
-                            let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
-                            errors.invalid(&path, number, &format!("provided port is not in the valid range. The range of valid ports is {range}"));
-                        }
-                        Some(chosen) if !used.insert((protocol, chosen)) => {
-                            errors.invalid(&path, number, "provided port is already allocated");
-                        }
-                        Some(_) => {}
-                    }
-                }
+                None => errors.invalid(&path, 0, "failed to allocate a nodePort: range is full"),
+            }
+        }
+    }
+
+    /// A port that the service has chosen must be in the range, and its own or nobody's.
+    fn check_node_port(
+        &self,
+        wanted: i64,
+        own: &mut BTreeSet<u16>,
+        used: &mut BTreeSet<u16>,
+        path: &Path<'_>,
+        errors: &mut ErrorList,
+    ) {
+        let Some(port) =
+            u16::try_from(wanted).ok().filter(|port| own.contains(port) || self.node_ports.contains(port))
+        else {
+            let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
+            let text = "provided port is not in the valid range. The range of valid ports is";
+            return errors.invalid(path, wanted, &format!("{text} {range}"));
+        };
+        if own.insert(port) && !used.insert(port) {
+            errors.invalid(path, wanted, "provided port is already allocated");
+        }
+    }
+
+    fn allocate_health_port(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        used: &BTreeSet<u16>,
+        errors: &mut ErrorList,
+    ) {
+        let path = Path::Root("spec.healthCheckNodePort");
+        let before = old.and_then(health_port);
+        match health_port(service) {
+            None => match self.free_node_port(used) {
+                Some(port) => service.object_mut("spec").set("healthCheckNodePort", port),
+                None => errors.invalid(&path, 0, "failed to allocate a HealthCheck NodePort: range is full"),
+            },
+            port if port == before => {}
+            Some(port) => {
+                self.check_node_port(port.into(), &mut BTreeSet::new(), &mut used.clone(), &path, errors)
             }
         }
     }
@@ -213,11 +256,23 @@ impl ServiceRange {
             .find(|address| !taken.addresses.contains(address))
     }
 
-    fn free_node_port(&self, protocol: &str, used: &BTreeSet<(String, u16)>) -> Option<u16> {
+    /// A free port, from above the band that upstream leaves to ports chosen by hand while there are any.
+    fn free_node_port(&self, used: &BTreeSet<u16>) -> Option<u16> {
         let (first, last) = (*self.node_ports.start(), *self.node_ports.end());
-        let start = u16::try_from(random_below(u32::from(last - first) + 1)).ok()?;
-        (first + start..=last).chain(first..=last).find(|port| !used.contains(&(protocol.to_owned(), *port)))
+        let size = u32::from(last - first) + 1;
+        let band = if size <= 16 { 0 } else { (size / 32).clamp(16, 128) };
+        let dynamic = band..size;
+        let start = band + random_below(size - band);
+        let candidates = (start..size).chain(dynamic).chain(0..band);
+        candidates
+            .filter_map(|offset| u16::try_from(u32::from(first) + offset).ok())
+            .find(|port| !used.contains(port))
     }
+}
+
+/// The number under which a port of a service is known inside the cluster.
+fn target(port: &Value) -> i64 {
+    port.number("port").unwrap_or_default()
 }
 
 fn random_below(bound: u32) -> u32 {
@@ -275,26 +330,72 @@ mod tests {
         );
     }
 
+    fn node_port(ports: &Value) -> Value {
+        json!({"spec": {"type": "NodePort", "ports": ports}})
+    }
+
+    fn node_ports_of(service: &Value) -> Vec<u16> {
+        node_ports(service).collect()
+    }
+
     #[test]
-    fn node_ports_are_unique_per_protocol_and_in_range() {
+    fn node_ports_are_unique_and_in_range_and_shared_between_protocols() {
         let mut taken = Taken::default();
-        let service = check(json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]}}), &taken).unwrap();
-        let ports = service.items("spec.ports");
-        assert_eq!(ports[0].number("nodePort"), ports[1].number("nodePort"));
+        let both = json!([{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]);
+        let service = check(node_port(&both), &taken).unwrap();
+        let ports = node_ports_of(&service);
+        assert_eq!(ports[0], ports[1]);
         taken.add(&service);
-        let taken_port = ports[0].number("nodePort").unwrap();
-        let again = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": taken_port}]}});
-        assert_eq!(
-            check(again, &taken).unwrap_err(),
-            format!(
-                "spec.ports[0].nodePort: Invalid value: {taken_port}: provided port is already allocated"
-            )
+        let refused = |port: u16, protocol: &str| {
+            let port = json!([{"port": 80, "protocol": protocol, "nodePort": port}]);
+            check(node_port(&port), &taken).unwrap_err()
+        };
+        let already = format!(
+            "spec.ports[0].nodePort: Invalid value: {}: provided port is already allocated",
+            ports[0]
         );
-        let outside =
-            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 80}]}});
+        assert_eq!((refused(ports[0], "TCP"), refused(ports[0], "UDP")), (already.clone(), already));
         assert_eq!(
-            check(outside, &taken).unwrap_err(),
+            refused(80, "TCP"),
             "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30001"
         );
+        let half =
+            json!([{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP", "nodePort": 30001}]);
+        assert_eq!(node_ports_of(&check(node_port(&half), &Taken::default()).unwrap()), [30001, 30001]);
+    }
+
+    #[test]
+    fn a_balancer_that_asks_nodes_for_their_health_has_a_port_for_that() {
+        let balancer = |health: u16| {
+            let port = json!({"port": 80, "protocol": "TCP", "nodePort": 30000});
+            json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": health, "ports": [port]}})
+        };
+        let service = check(balancer(0), &Taken::default()).unwrap();
+        assert_eq!(health_port(&service), Some(30001));
+        let mut taken = Taken::default();
+        taken.add(&service);
+        assert_eq!(taken.node_ports, BTreeSet::from([30000, 30001]));
+        let mut kept = service.clone();
+        let mut errors = ErrorList::default();
+        range().allocate(&mut kept, Some(&service), &Taken::default(), &mut errors);
+        assert_eq!((kept, errors.0.len()), (service, 0));
+        let other = BTreeSet::from([30001]);
+        let text = check(balancer(30001), &Taken { node_ports: other, ..Taken::default() }).unwrap_err();
+        assert_eq!(
+            text,
+            "spec.healthCheckNodePort: Invalid value: 30001: provided port is already allocated"
+        );
+    }
+
+    #[test]
+    fn ports_by_hand_are_left_alone_while_there_are_others() {
+        let wide = ServiceRange { node_ports: 30000..=30031, ..range() };
+        let mut used: BTreeSet<u16> = BTreeSet::new();
+        for _ in 0..16 {
+            let port = wide.free_node_port(&used).unwrap();
+            assert!(port >= 30016, "{port}");
+            used.insert(port);
+        }
+        assert!(wide.free_node_port(&used).unwrap() < 30016);
     }
 }

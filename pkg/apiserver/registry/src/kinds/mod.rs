@@ -32,6 +32,7 @@ mod schedule;
 mod secret;
 pub(crate) mod service;
 mod serviceaccount;
+mod servicerange;
 mod statefulset;
 mod storage;
 mod webhook;
@@ -97,7 +98,8 @@ pub(crate) fn strategy(group: &str, plural: &str) -> Option<Strategy> {
         ("networking.k8s.io", "ingresses") => ingress::STRATEGY,
         ("networking.k8s.io", "ingressclasses") => ingress::CLASS,
         ("networking.k8s.io", "networkpolicies") => networkpolicy::STRATEGY,
-        ("networking.k8s.io", "servicecidrs") => Strategy { generation: Generation::None, ..SPEC_AND_STATUS },
+        ("networking.k8s.io", "ipaddresses") => servicerange::ADDRESS,
+        ("networking.k8s.io", "servicecidrs") => servicerange::CIDR,
         ("policy", "poddisruptionbudgets") => disruptionbudget::STRATEGY,
         ("rbac.authorization.k8s.io", "clusterroles" | "roles") => rbac::ROLE,
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => rbac::BINDING,

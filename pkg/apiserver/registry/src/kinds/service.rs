@@ -89,7 +89,7 @@ fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
 }
 
 /// Whether a load balancer asks each node whether it has pods of a service.
-fn balances_locally(service: &Value) -> bool {
+pub(crate) fn balances_locally(service: &Value) -> bool {
     service.text("spec.type") == "LoadBalancer" && service.text("spec.externalTrafficPolicy") == "Local"
 }
 
@@ -149,6 +149,10 @@ fn keep_allocated(new: &mut Value, old: &Value) {
                 new.object_mut("spec").default_empty(field, value.clone());
             }
         }
+    }
+    if balances_locally(old) && balances_locally(new) {
+        let port = old.at("spec.healthCheckNodePort").clone();
+        new.object_mut("spec").default_empty("healthCheckNodePort", port);
     }
     if has_node_ports(old) && has_node_ports(new) {
         let in_use = |service: &Value| {
@@ -394,6 +398,10 @@ fn ports(spec: &Value, errors: &mut ErrorList) {
 fn validate_update(new: &Value, old: &Value, errors: &mut ErrorList) {
     let ip = |service: &Value| service.items("spec.clusterIPs").first().cloned().unwrap_or_default();
     let path = SPEC.field("clusterIPs");
+    let health = |service: &Value| service.number("spec.healthCheckNodePort").unwrap_or_default();
+    if balances_locally(old) && balances_locally(new) && ![0, health(new)].contains(&health(old)) {
+        errors.forbidden(&SPEC.field("healthCheckNodePort"), "field is immutable");
+    }
     if has_cluster_ip(old) && has_cluster_ip(new) && !same(&ip(new), &ip(old)) {
         errors.invalid(&path.index(0), json!([ip(new)]), "may not change once set");
     }
