@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use clap::ArgMatches;
-use edgek_base_config::Config;
+use edgek_base_config::{Component, Config};
 use nix::sys::statvfs::statvfs;
 
 use crate::exit::{Code, Failure};
@@ -62,6 +62,9 @@ fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
         ("clock", clock()),
         ("default route", default_route(&fs::read_to_string("/proc/net/route").unwrap_or_default())),
     ];
+    if !config.disable.contains(&Component::Node) {
+        findings.push(("pod network", pod_network()));
+    }
     let address = SocketAddr::new(config.bind_address, config.https_listen_port);
     findings.push(("API port", port(address)));
     findings
@@ -83,6 +86,22 @@ fn kernel(release: &str) -> Finding {
         return Good(release.to_owned());
     }
     Warn(format!("{release} is older than {}.{}; some pods may not start", KERNEL.0, KERNEL.1))
+}
+
+/// Whether the kernel has what pods and Services need.
+fn pod_network() -> Finding {
+    // What is made to find out goes with the namespace.
+    let asked = std::thread::Builder::new().name("pod network".into()).spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok::<_, anyhow::Error>(runtime.block_on(edgek_node_network::features::missing())?)
+    });
+    match asked.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(missing))) if missing.is_empty() => Good("the kernel has what it needs".to_owned()),
+        Ok(Ok(Ok(missing))) => Fail(format!("the kernel lacks CONFIG_{}", missing.join(", CONFIG_"))),
+        Ok(Ok(Err(error))) => Fail(format!("{error:#}")),
+        _ => Fail("the kernel could not be asked".to_owned()),
+    }
 }
 
 fn cgroups(mounts: &str) -> Finding {

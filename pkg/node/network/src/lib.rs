@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod fake;
+pub mod features;
 pub mod host;
 mod ipam;
 mod netns;

@@ -182,6 +182,15 @@ fn pods_of_two_nodes_reach_each_other_without_another_address_in_between() {
 }
 
 #[test]
+fn this_kernel_has_all_that_is_needed_and_asking_leaves_nothing() {
+    on_a_host(|_| async {
+        assert_eq!(edgek_node_network::features::missing().await.unwrap(), Vec::<&str>::new());
+        let tables = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
+        assert_eq!(tables.stdout, b"");
+    });
+}
+
+#[test]
 fn a_host_port_leads_to_its_pod_until_the_pod_is_torn_down() {
     on_a_host(|config| async {
         let network = started(config).await;

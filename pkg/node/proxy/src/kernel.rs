@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nlink::netlink::nftables::expr::LookupExpr;
 use nlink::netlink::nftables::types::{
     BaseChain, Chain, ChainName, CtState, Family, FibFlags, FibResult, FilterHook, NatHook, PacketField,
-    Priority, Register, Rule, Set, SetDataType, SetElement, SetKeyType, Verdict,
+    Priority, Register, Rule, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict,
 };
 use nlink::netlink::nftables::{Field, Match, Transaction};
 use nlink::netlink::types::route::RouteType;
@@ -49,13 +49,18 @@ impl Kernel {
         let failed = || format!("writing nftables table {table}");
         let tables = self.connection.list_tables_in(FAMILY).await.step(failed)?;
         let mut transaction = self.connection.transaction();
+        let mut clients = Vec::new();
         if tables.iter().any(|there| there.name == table) {
+            clients = self.clients().await;
             transaction = transaction.del_table(&table, FAMILY);
         }
         transaction = transaction.add_table(&table, FAMILY);
         self.chains.clear();
         for set in sets(&table).into_values().chain([affinity(&table)]) {
             transaction = transaction.add_set(set);
+        }
+        for chunk in clients.chunks(CHUNK) {
+            transaction = transaction.add_set_elements(&affinity(&table), chunk);
         }
         for chain in base_chains(&table).step(failed)? {
             transaction = transaction.add_chain(chain);
@@ -64,6 +69,20 @@ impl Kernel {
             transaction = transaction.add_rule(rule);
         }
         self.commit(transaction, all).await
+    }
+
+    /// The clients that the table remembers for session affinity, to be remembered as long again.
+    async fn clients(&self) -> Vec<SetElement> {
+        let there = self.connection.list_set_elements(&self.config.table, "affinity", FAMILY).await;
+        let again = |client: &SetElement| match client.data() {
+            // Another version may have had other keys.
+            Some(SetElementData::Value(endpoint)) if (client.key().len(), endpoint.len()) == (16, 8) => {
+                let element = SetElement::new(client.key().to_vec()).value(SetElement::new(endpoint.clone()));
+                Some(element.with_timeout(client.timeout()?))
+            }
+            _ => None,
+        };
+        there.unwrap_or_default().iter().filter_map(again).collect()
     }
 
     /// Carries out a change.

@@ -300,6 +300,9 @@ fn a_client_comes_back_to_its_endpoint_while_it_lasts() {
             host.service("web", sticky.clone(), &pods).await;
             let first = ask(to).unwrap().0;
             assert!((0..32).all(|_| ask(to).unwrap().0 == first));
+            host.kernel = Kernel::open(config()).unwrap();
+            host.kernel.replace(&host.state.all()).await.unwrap();
+            assert!((0..32).all(|_| ask(to).unwrap().0 == first), "after another start");
             let rest: Vec<IpAddr> = pods.iter().copied().filter(|pod| *pod != first).collect();
             host.service("web", sticky.clone(), &rest).await;
             let second = ask(to).unwrap().0;
