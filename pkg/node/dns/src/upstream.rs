@@ -16,8 +16,8 @@ use crate::wire::{self, Query, Transport};
 const PORT: u16 = 53;
 /// How many servers of the configuration are used, as resolvers do.
 const MAX_SERVERS: usize = 3;
-/// How long a server may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a server may take: all of them together less than the five seconds that clients wait.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// After a failure a server is left alone so long; then one query tries it.
 const PENALTY: Duration = Duration::from_secs(3);
 const LONGEST_UDP: usize = 4096;
