@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use crate::executor::ScopeExecutor;
+use crate::resolve::resolve;
 use crate::{Body, BoxError, BoxedIo, tls};
 
 /// How long a server may take to accept a connection.
@@ -95,7 +96,8 @@ impl Connection {
 
     async fn handshake(server: &str, tls: Arc<rustls::ClientConfig>, scope: &Scope) -> Result<Self, Error> {
         let no_way = |source| Error::Connect { server: server.to_owned(), source };
-        let stream = TcpStream::connect(server).await.map_err(no_way)?;
+        let addresses = resolve(server).await.map_err(no_way)?;
+        let stream = TcpStream::connect(&*addresses).await.map_err(no_way)?;
         // Small requests must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(tls::SERVER_NAME).map_err(|error| no_way(io::Error::other(error)))?;

@@ -14,6 +14,7 @@
 mod connection;
 mod executor;
 pub mod inward;
+mod resolve;
 pub mod tls;
 mod tunnels;
 mod uplink;
