@@ -173,6 +173,22 @@ fn services_work_while_edgek_is_killed_and_change_when_it_is_back() {
 }
 
 #[test]
+fn the_rules_come_back_when_another_program_removes_them() {
+    let mut host = Host::new();
+    host.start();
+    let host = Arc::new(host);
+    let namespace = Namespace::on(host.clone());
+    serve(&namespace, "a", "node");
+    let (service, _) = expose(&namespace, "");
+    await_endpoints(&host, &format!("{service}:80"), &["a"]);
+    let tables = || host.command("nft").args(["list", "tables"]).output().expect("nft").stdout;
+    let before = tables();
+    assert!(host.command("nft").args(["flush", "ruleset"]).status().expect("nft").success());
+    await_endpoints(&host, &format!("{service}:80"), &["a"]);
+    host.eventually("all tables are back", || tables().len() == before.len());
+}
+
+#[test]
 fn a_node_gets_no_pods_without_addresses_for_them() {
     let mut server = Host::new();
     server.start_with(&["--cluster-cidr=10.42.0.0/24"]);

@@ -17,11 +17,13 @@ mod overlay;
 mod record;
 mod routed;
 mod rules;
+mod table;
 
 pub use ipam::{ParseRangeError, Range};
 pub use nodes::follow;
 pub use overlay::Peer;
 pub use routed::{Config, RoutedNetwork};
+pub use table::TableWatch;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{Error, Peer, Range, RoutedNetwork};
 
-/// Has the network follow the Node objects until the scope ends. `own` is this node's name.
+/// Has the network follow the Node objects, and keep its rules, until the scope ends. `own` is this node's name.
 pub fn follow(scope: &Scope, network: Arc<RoutedNetwork>, nodes: Informer<Node>, own: String) {
     let changed = Arc::new(Notify::new());
     let wake = changed.clone();
@@ -23,6 +23,16 @@ pub fn follow(scope: &Scope, network: Arc<RoutedNetwork>, nodes: Informer<Node>,
         // Most changes are of a node's status.
         if change.old.map(Place::of) != change.new.map(Place::of) {
             wake.notify_one();
+        }
+    });
+    let kept = network.clone();
+    scope.spawn("pod network rules", async move {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        loop {
+            let Err(error) = kept.keep_rules().await;
+            let why = error.source().map(ToString::to_string);
+            warn!(%error, why, "keeping the rules of the pod network failed; it will be tried again");
+            backoff.wait().await;
         }
     });
     scope.spawn("pod network", async move {

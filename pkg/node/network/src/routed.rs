@@ -5,6 +5,7 @@
 //! bridges call netfilter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use crate::ipam::{Ipam, Range};
 use crate::overlay::{Overlay, Peer};
 use crate::record::{Record, Records};
 use crate::rules::{self, Ruleset};
-use crate::{Error, HostPort, Network, PodNetworkSpec, PodNetworkStatus, Step, netns};
+use crate::{Error, HostPort, Network, PodNetworkSpec, PodNetworkStatus, Step, TableWatch, netns};
 
 /// What the names of pods' interfaces on the node begin with.
 pub(crate) const VETH: &str = "veth";
@@ -123,6 +124,23 @@ impl RoutedNetwork {
         state.ipam = Some(Ipam::new(range, state.records.by_uid.values().filter_map(Record::ipv4)));
         self.ready.send_replace(true);
         Ok(())
+    }
+
+    /// Puts the rules into the kernel again whenever another program has removed them.
+    ///
+    /// # Errors
+    /// When the kernel refuses them, or does not tell.
+    pub(crate) async fn keep_rules(&self) -> Result<Infallible, Error> {
+        let mut table = TableWatch::start(&self.config.table).await?;
+        loop {
+            // A removal before the watch began counts, too.
+            self.apply_rules(&*self.state.lock().await).await?;
+            table.gone().await?;
+            warn!(
+                table = self.config.table,
+                "another program has removed the rules of the pod network; they are back"
+            );
+        }
     }
 
     /// These are the other nodes, all of them.

@@ -35,10 +35,18 @@ pub struct Config {
 
 /// Why the kernel does not do what the Services ask.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}")]
-pub struct Error {
-    step: String,
-    source: nlink::Error,
+pub enum Error {
+    /// A step of netlink failed.
+    #[error("{step}")]
+    Netlink {
+        /// What was being done, to what.
+        step: String,
+        /// What the kernel answered.
+        source: nlink::Error,
+    },
+    /// The table cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] edgek_node_network::Error),
 }
 
 trait Step<T> {
@@ -48,6 +56,6 @@ trait Step<T> {
 
 impl<T> Step<T> for Result<T, nlink::Error> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error { step: step(), source })
+        self.map_err(|source| Error::Netlink { step: step(), source })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope};
 use edgek_control_runtime::{Change, Informer, Informers, Item, Key};
+use edgek_node_network::TableWatch;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use parking_lot::Mutex;
@@ -109,13 +110,22 @@ impl Worker {
     }
 
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, Error> {
+        let mut table = TableWatch::start(&self.config.table).await?;
         let services = self.pending.now();
         self.observe(services);
         self.kernel.replace(&self.state.all()).await?;
         conntrack::forget(&self.state.all().flows).await?;
         backoff.reset();
         loop {
-            let services = self.pending.take().await;
+            let services = tokio::select! {
+                services = self.pending.take() => services,
+                gone = table.gone() => {
+                    gone?;
+                    warn!(table = self.config.table, "another program has removed the rules of Services; they are back");
+                    self.kernel.replace(&self.state.all()).await?;
+                    continue;
+                }
+            };
             let change = self.observe(services);
             self.kernel.apply(&change).await?;
             conntrack::forget(&change.flows).await?;
