@@ -84,20 +84,27 @@ impl KubernetesService {
     }
 
     fn endpoints(&self) -> Value {
+        let subset = |address| json!({"addresses": [{"ip": address}], "ports": [self.endpoint_port()]});
         json!({
             // The slice is written here, not mirrored.
             "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": self.address}], "ports": [self.endpoint_port()]}],
+            "subsets": self.reachable().map(subset).collect::<Vec<_>>(),
         })
     }
 
     fn slice(&self) -> Value {
+        let endpoint = |address| json!({"addresses": [address], "conditions": {"ready": true}});
         json!({
             "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
             "addressType": if self.address.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": [{"addresses": [self.address], "conditions": {"ready": true}}],
+            "endpoints": self.reachable().map(endpoint).collect::<Vec<_>>(),
             "ports": [self.endpoint_port()],
         })
+    }
+
+    /// Where pods reach the server: nowhere on a machine that has no address but loopback's.
+    fn reachable(&self) -> impl Iterator<Item = IpAddr> {
+        Some(self.address).filter(|address| !address.is_loopback()).into_iter()
     }
 
     fn endpoint_port(&self) -> Value {
