@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgek_tests::{AGNHOST, Host, Namespace, pause};
+use edgek_tests::{AGNHOST, BUSYBOX, Host, Namespace, edgek, pause};
 use hyper::http::Method;
 use serde_json::{Value, json};
 
@@ -41,6 +41,22 @@ fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_conne
     assert_eq!(host.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/healthz"]), "ok");
     let stats = host.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/stats/summary"]);
     assert!(stats.contains("\"nodeName\":\"worker\"") && stats.contains("web"), "{stats}");
+    let metrics = host.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/metrics/resource"]);
+    assert!(metrics.contains("node_cpu_usage_seconds_total"), "{metrics}");
+    namespace.ready_pod(
+        "cat",
+        &format!("{{nodeName: worker, containers: [{{name: c, image: \"{BUSYBOX}\", stdin: true, stdinOnce: true, command: [cat]}}]}}"),
+    );
+    assert!(namespace.kubectl_with_input(&["attach", "-i", "cat"], "attached").contains("attached"));
+    let forward = format!(
+        "busybox timeout 10 \"$0\" kubectl --namespace={} port-forward pod/web 18080:8080 & \
+        for i in $(seq 50); do busybox wget -qO- http://127.0.0.1:18080/hostname && break; busybox sleep 0.1; done; kill $!",
+        namespace.name()
+    );
+    let mut shell = host.command("sh");
+    shell.env("EDGEK_DATA_DIR", host.data_dir()).env("KUBECONFIG", host.kubeconfig());
+    let forwarded = shell.args(["-c", &forward]).arg(edgek()).output().expect("sh");
+    assert!(String::from_utf8_lossy(&forwarded.stdout).contains("web"), "{forwarded:?}");
 }
 
 #[test]

@@ -65,8 +65,11 @@ fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
     if !config.disable.contains(&Component::Node) {
         findings.push(("pod network", pod_network()));
     }
-    let address = SocketAddr::new(config.bind_address, config.https_listen_port);
-    findings.push(("API port", port(address)));
+    // An agent serves no API.
+    if config.server.is_none() {
+        let address = SocketAddr::new(config.bind_address, config.https_listen_port);
+        findings.push(("API port", port(address)));
+    }
     findings
 }
 

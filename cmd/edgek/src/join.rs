@@ -239,3 +239,50 @@ fn with_token(connection: Connection, token: &str) -> Client {
         async move { connection.send(request).await }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgek_client::Failure as ApiFailure;
+
+    /// Whether joining is tried again, and what is said.
+    fn told(setback: Setback) -> (bool, String) {
+        match setback {
+            Setback::Temporary(text) => (true, text),
+            Setback::Final(text) => (false, text),
+        }
+    }
+
+    #[test]
+    fn what_does_not_mend_by_itself_is_not_tried_again_and_says_what_to_do() {
+        let server = || "edge:6443".to_owned();
+        let check = |error: LinkError, again: bool, advice: &str| {
+            let (found, text) = told(Setback::of_link(&error));
+            assert!(found == again && text.contains(advice) && !text.contains('\n'), "{found} {text}");
+        };
+        let source = std::io::ErrorKind::ConnectionRefused.into();
+        check(LinkError::Connect { server: server(), source }, true, "edge:6443 does not answer");
+        check(LinkError::Clock { server: server() }, false, "this machine's clock shows 2");
+        check(LinkError::ForeignCa { server: server() }, false, "check --server");
+        let reason = "nonsense".to_owned();
+        check(LinkError::Foreign { server: server(), reason }, false, "not an edgek server; check --server");
+        let status = http::StatusCode::NOT_FOUND;
+        check(LinkError::Refused { server: server(), status }, false, "not an edgek server; check --server");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_and_an_overloaded_server_is_asked_again() {
+        let api = |code| Refusal::Api(ApiError::Api(ApiFailure { code, ..ApiFailure::default() }));
+        let denied = |reason: &str| Refusal::Denied { reason: reason.to_owned(), message: "no".to_owned() };
+        let check = |refusal: Refusal, again: bool, advice: &str| {
+            let (found, text) = told(Setback::of_refusal(refusal, "a"));
+            assert!(found == again && text.contains(advice), "{found} {text}");
+        };
+        check(denied("NodeNameTaken"), false, "`kubectl delete node a`");
+        check(denied("Other"), false, "does not take this machine as node \"a\": no");
+        check(api(401), false, "`edgek token create` on the server makes a new one");
+        check(api(403), false, "not one to join with");
+        check(api(503), true, "");
+        check(Refusal::Undecided, true, "has not decided");
+    }
+}

@@ -211,3 +211,20 @@ fn tls_error(server: &str, error: io::Error) -> Error {
         None => Error::Connect { server, source: error },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_whether_the_clock_or_the_server_is_wrong() {
+        let read = |error: rustls::Error| tls_error("edge:6443", io::Error::other(error)).to_string();
+        let certificate = |error| read(rustls::Error::InvalidCertificate(error));
+        assert!(certificate(CertificateError::Expired).starts_with("by this machine's clock"));
+        assert!(certificate(CertificateError::NotValidYet).starts_with("by this machine's clock"));
+        assert!(certificate(CertificateError::UnknownIssuer).ends_with("its certificate is of another CA"));
+        assert!(read(rustls::Error::DecryptError).contains("does not speak as an edgek server does"));
+        let broken = tls_error("edge:6443", io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(broken, Error::Connect { .. }), "{broken}");
+    }
+}
