@@ -220,7 +220,16 @@ fn users_learn_who_they_are_and_what_they_may() {
     namespace.apply(&format!("{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: {name}}}, spec: {{request: {encoded}, signerName: {signer}, usages: [client auth]}}}}"));
     let approved = namespace.kubectl(&["certificate", "approve", &name]);
     assert_eq!(approved, format!("certificatesigningrequest.certificates.k8s.io/{name} approved\n"));
-    assert!(namespace.kubectl(&["get", "csr", &name]).contains("Approved"));
+    namespace.kubectl(&["wait", "csr", &name, "--for=jsonpath={.status.certificate}", "--timeout=60s"]);
+    let certificate = namespace.field(&format!("csr/{name}"), ".status.certificate");
+    let certificate = base64::engine::general_purpose::STANDARD.decode(certificate).expect("base64");
+    let path = namespace.host.data_dir().join("user.crt");
+    std::fs::write(&path, certificate).expect("the certificate");
+    let (path, key) = (path.display(), key.display());
+    let (certificate, key) = (format!("--client-certificate={path}"), format!("--client-key={key}"));
+    let user = "jsonpath={.status.userInfo.username}";
+    let who = namespace.kubectl(&[&certificate, &key, "auth", "whoami", "-o", user]);
+    assert_eq!(who, "jane");
 }
 
 /// What kubectl prints of kube-apiserver v1.37.0.

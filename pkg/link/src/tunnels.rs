@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use edgek_base_lifecycle::Scope;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
@@ -18,6 +19,11 @@ use crate::{BoxedIo, CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// The most that is read of a refusal.
 const MAX_REFUSAL: usize = 4 << 10;
+
+/// A worker from which nothing comes while somebody waits for it is asked whether it is there; an idle one is not.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it may take to answer that.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Sender = SendRequest<Empty<Bytes>>;
 
@@ -38,6 +44,9 @@ impl Tunnels {
         let (tunnels, node, executor) = (self.clone(), node.to_owned(), ScopeExecutor(scope.clone()));
         scope.spawn("tunnel", async move {
             let handshake = http2::Builder::new(executor)
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .handshake(TokioIo::new(io))
@@ -173,7 +182,7 @@ mod tests {
                     stream.write_all(&[0; 4 << 10]).await.unwrap();
                 }
             };
-            assert!(tokio::time::timeout(std::time::Duration::from_millis(50), flood).await.is_err());
+            assert!(tokio::time::timeout(Duration::from_millis(50), flood).await.is_err());
             stuck.push(stream);
         }
         let mut stream = tunnels.open("w", "echo:1").await.unwrap();
@@ -193,6 +202,19 @@ mod tests {
         assert_eq!(error.to_string(), "node \"x\" is not connected");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_worker_that_is_gone_is_told() {
+        let scope = Scope::root();
+        let tunnels = Tunnels::default();
+        let (ours, _silent) = tokio::io::duplex(64 << 10);
+        tunnels.accept("w", Box::new(ours), &scope);
+        while !tunnels.is_connected("w") {
+            tokio::task::yield_now().await;
+        }
+        let opened = tokio::time::timeout(Duration::from_secs(60), tunnels.open("w", "echo:1")).await;
+        assert!(opened.expect("an answer within a minute").is_err());
+    }
+
     #[tokio::test]
     async fn a_newer_tunnel_replaces_the_older_one_and_outlives_it() {
         let (old, new) = (Scope::root(), Scope::root());
@@ -206,7 +228,7 @@ mod tests {
         while tunnels.0.lock().next < 2 {
             tokio::task::yield_now().await;
         }
-        old.close(std::time::Duration::from_secs(5)).await.unwrap();
+        old.close(Duration::from_secs(5)).await.unwrap();
         assert!(tunnels.open("w", "echo:1").await.is_ok());
     }
 }

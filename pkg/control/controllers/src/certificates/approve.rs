@@ -47,7 +47,7 @@ pub(super) async fn judge(
     }
     let own = request.spec.username == read.user;
     if signer == NODE_SERVING {
-        let fits = own && serves_itself(controller, node, read);
+        let fits = own && serves_itself(&controller.nodes.list(""), node, read);
         return Ok(fits.then_some(Verdict::Approved("The node certifies its own API.")));
     }
     let permission = if own { "selfnodeclient" } else { "nodeclient" };
@@ -66,19 +66,18 @@ pub(super) async fn judge(
 }
 
 /// Whether every name is the node's own: its name, or an address that it has and no other node.
-fn serves_itself(controller: &Controller, node: &str, read: &SigningRequest) -> bool {
-    let nodes = controller.nodes.list("");
+fn serves_itself(nodes: &[Node], node: &str, read: &SigningRequest) -> bool {
     let has = |candidate: &Node, address: &str| {
         let status = candidate.status.as_ref();
         let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
         addresses.iter().any(|known| known.address == address)
     };
     let is_own = |candidate: &Node| candidate.metadata.name.as_deref() == Some(node);
-    let addresses = read.addresses.iter().map(ToString::to_string);
+    let only_its_own = |address: &str| {
+        nodes.iter().any(is_own) && nodes.iter().all(|candidate| has(candidate, address) == is_own(candidate))
+    };
     read.dns_names.iter().all(|name| name == node)
-        && addresses
-            .into_iter()
-            .all(|address| nodes.iter().all(|candidate| has(candidate, &address) == is_own(candidate)))
+        && read.addresses.iter().all(|address| only_its_own(&address.to_string()))
 }
 
 /// Whether RBAC lets the requester have such a certificate.
@@ -104,4 +103,36 @@ async fn allowed(controller: &Controller, request: &Request, permission: &str) -
     };
     let answer = controller.client.cluster::<SubjectAccessReview>().create(&review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_serves_under_its_own_name_and_addresses_only() {
+        let node = |name: &str, addresses: &[&str]| -> Node {
+            let addresses: Vec<_> =
+                addresses.iter().map(|it| json!({"type": "InternalIP", "address": it})).collect();
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"addresses": addresses}}))
+                .unwrap()
+        };
+        let nodes = [node("server", &["192.0.2.10"]), node("a", &["192.0.2.11", "192.0.2.10"])];
+        let folder = tempfile::tempdir().unwrap();
+        let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
+        let check = |names: &[&str], expected: bool| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let pem = edgek_base_pki::request::make(&key, "system:node:a", "system:nodes", &names).unwrap();
+            let read = SigningRequest::parse(pem.as_bytes()).unwrap();
+            assert_eq!(serves_itself(&nodes, "a", &read), expected, "{names:?}");
+        };
+        check(&["a", "192.0.2.11"], true);
+        check(&["a"], true);
+        check(&["server"], false);
+        check(&["a", "kubernetes"], false);
+        // It says that this address is its own, but so does another node.
+        check(&["a", "192.0.2.10"], false);
+        check(&["a", "192.0.2.99"], false);
+    }
 }

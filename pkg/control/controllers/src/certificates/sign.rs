@@ -84,3 +84,52 @@ fn of_a_node(read: &SigningRequest) -> Result<(), String> {
         _ => Err("subject common name does not begin with system:node:".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde_json::json;
+
+    /// What becomes of a request of this signer for a user in a group, with usages and names.
+    fn judge(
+        signer: &str,
+        user: &str,
+        group: &str,
+        usages: &[&str],
+        names: &[&str],
+    ) -> Result<usize, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let pem = edgek_base_pki::request::make(&key, user, group, &names).unwrap();
+        let request: Request = serde_json::from_value(json!({
+            "metadata": {"uid": "u", "creationTimestamp": "2026-11-21T00:00:00Z"},
+            "spec": {"request": STANDARD.encode(&pem), "signerName": signer, "usages": usages},
+        }))
+        .unwrap();
+        check(&request, &SigningRequest::parse(pem.as_bytes()).unwrap()).map(|usages| usages.len())
+    }
+
+    #[test]
+    fn each_signer_takes_the_requests_that_upstream_names() {
+        const NODE: &str = "system:node:a";
+        const NODES: &str = "system:nodes";
+        let (client, server) = (["digital signature", "client auth"], ["digital signature", "server auth"]);
+        let refused = |judged: Result<usize, String>, text: &str| {
+            assert!(judged.as_ref().is_err_and(|error| error.contains(text)), "{judged:?}, not {text}");
+        };
+        assert_eq!(judge(NODE_CLIENT, NODE, NODES, &client, &[]), Ok(2));
+        refused(judge(NODE_CLIENT, "jane", NODES, &client, &[]), "common name");
+        refused(judge(NODE_CLIENT, "system:node:", NODES, &client, &[]), "common name");
+        refused(judge(NODE_CLIENT, NODE, "system:masters", &client, &[]), "organization");
+        refused(judge(NODE_CLIENT, NODE, NODES, &client, &["a"]), "subjectAltNames are not allowed");
+        refused(judge(NODE_CLIENT, NODE, NODES, &server, &[]), "usages did not match");
+        assert_eq!(judge(NODE_SERVING, NODE, NODES, &server, &["a", "192.0.2.1"]), Ok(2));
+        refused(judge(NODE_SERVING, NODE, NODES, &server, &[]), "subjectAltName is required");
+        refused(judge(NODE_SERVING, NODE, NODES, &client, &["a"]), "usages did not match");
+        assert_eq!(judge(CLIENT, "jane", "team", &["client auth"], &["a"]), Ok(1));
+        refused(judge(CLIENT, "jane", "team", &["server auth"], &[]), "usages did not match");
+        refused(judge(CLIENT, "jane", "team", &["client auth", "cert sign"], &[]), "invalid usages");
+    }
+}
