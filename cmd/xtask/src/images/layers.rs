@@ -23,7 +23,8 @@ type Make = fn(&Builder, &mut Rootfs) -> Result<()>;
 /// A shell, and busybox for every command that no other package has.
 const BASE: &str = "bash,busybox";
 /// What upstream's agnhost and its DNS image have beside that.
-const TOOLS: &str = "bash,bind9-dnsutils,busybox,curl,iperf,iproute2,netcat-openbsd,socat,util-linux";
+const TOOLS: &str =
+    "bash,bind9-dnsutils,busybox,curl,iperf,iproute2,libc-bin,netcat-openbsd,socat,util-linux";
 const AGNHOST: &str = "k8s.io/kubernetes/test/images/agnhost";
 
 const LAYERS: &[(&str, Make)] = &[
@@ -124,6 +125,8 @@ impl Builder {
         }
         rootfs.file("etc/passwd", 0o644, PASSWD);
         rootfs.file("etc/group", 0o644, GROUP);
+        // The default of older C libraries asks DNS and nobody else.
+        rootfs.file("etc/nsswitch.conf", 0o644, "hosts: files dns\n");
         self.c_program(rootfs, "sh", "bin/sh")?;
         // Alternatives, which configuring the packages would have chosen.
         for (path, program) in [("bin/nc", "bin/nc.openbsd"), ("usr/local/bin/iperf", "usr/bin/iperf")] {
