@@ -174,8 +174,7 @@ impl RoutedNetwork {
             .prefsrc(range.gateway());
         self.connection.replace_route(services).await.step(failed)?;
         // What is for a pod that is gone must not leave for the world.
-        let nobody = Ipv4Route::from_addr(cluster.network, cluster.prefix).route_type(RouteType::Unreachable);
-        self.connection.replace_route(nobody).await.step(failed)
+        self.connection.replace_route(to_nobody(*cluster)).await.step(failed)
     }
 
     async fn apply_rules(&self, state: &State) -> Result<(), Error> {
@@ -280,6 +279,8 @@ impl RoutedNetwork {
                 .step(|| format!("disconnecting pod {uid}"))?;
             netns::remove(&config.run_dir.join("netns").join(uid))?;
         }
+        let failed = || format!("removing the route to {}", config.cluster);
+        connection.del_route_if_exists(to_nobody(config.cluster)).await.step(failed)?;
         for link in [config.overlay.as_str(), config.gateway.as_str()] {
             connection.del_link_if_exists(link).await.step(|| format!("removing {link}"))?;
         }
@@ -320,6 +321,11 @@ fn veth_name(uid: &str) -> String {
     let hash =
         uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{VETH}{:011x}", hash & 0xfff_ffff_ffff)
+}
+
+/// The route of last resort to the addresses of pods.
+fn to_nobody(cluster: Range) -> Ipv4Route {
+    Ipv4Route::from_addr(cluster.network, cluster.prefix).route_type(RouteType::Unreachable)
 }
 
 /// The hardware address of a pod's own interface.

@@ -241,7 +241,9 @@ fn a_restart_adopts_the_pods_and_a_removal_leaves_nothing() {
         assert!(!before.netns.exists());
         let left = std::process::Command::new("ip").args(["-o", "link"]).output().unwrap();
         let left = String::from_utf8(left.stdout).unwrap();
-        assert!(!left.contains("edgek0") && !left.contains("veth"), "{left}");
+        assert!(!left.contains("edgek") && !left.contains("veth"), "{left}");
+        let routes = std::process::Command::new("ip").args(["route"]).output().unwrap();
+        assert_eq!(String::from_utf8(routes.stdout).unwrap(), "");
     });
 }
 
