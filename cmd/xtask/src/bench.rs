@@ -22,6 +22,7 @@ mod load;
 mod node;
 mod pods;
 mod server;
+mod services;
 mod watch;
 
 /// What to measure, on what.
@@ -65,6 +66,8 @@ enum Part {
     Watch,
     /// From creating a pod to Ready.
     Pods,
+    /// From an endpoint to a connection by its Service's address; only with `--edgek`.
+    Services,
     /// Start, memory, processor time and bytes written; only with `--edgek`.
     Node,
 }
@@ -145,6 +148,9 @@ async fn parts(
     }
     if wanted(Part::Load) {
         load::measure(target, space, Duration::from_secs(args.seconds), figures).await?;
+    }
+    if wanted(Part::Services) && args.inside {
+        services::measure(target, space, figures).await?;
     }
     if wanted(Part::Watch) {
         watch::measure(target, space, figures).await?;
