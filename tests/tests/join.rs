@@ -343,3 +343,41 @@ fn a_workers_kubelet_api_answers_on_its_port_to_whom_the_server_allows_it() {
     host.kubectl(&[&binding[..], &["--serviceaccount=default:scraper"]].concat());
     worker.eventually("the scraper may", || ask(&["-H", &token]).contains("node_memory_working_set_bytes"));
 }
+
+/// `scripts/cluster` with a folder of its own: what it printed.
+fn script(folder: &std::path::Path, arguments: &[&str]) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster");
+    let mut script = std::process::Command::new(path);
+    script.env("EDGEK", edgek()).env("EDGEK_CLUSTER_DIR", folder).env("EDGEK_CLUSTER_SUBNET", "198.18.251");
+    let output = script.args(arguments).output().expect("scripts/cluster");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn the_script_makes_a_cluster_of_one_machine_and_takes_it_away_after_a_crash() {
+    let folder = tempfile::Builder::new().prefix("edgek").tempdir().expect("a folder");
+    let folder = folder.path();
+    let began = edgek_tests::now();
+    let up = script(folder, &["up", "--workers", "2"]);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(up.matches(" Ready ").count(), 3, "{up}");
+    assert_eq!(script(folder, &["up"]).matches(" Ready ").count(), 3);
+    assert!(script(folder, &["status"]).contains("export KUBECONFIG="));
+    let mut pids = Vec::new();
+    for node in ["server", "worker-1", "worker-2"] {
+        let pid = std::fs::read_to_string(folder.join(node).join("pid")).expect("the process");
+        assert!(
+            std::process::Command::new("kill").args(["-9", pid.trim()]).status().expect("kill").success()
+        );
+        pids.push(pid);
+    }
+    script(folder, &["down"]);
+    script(folder, &["down"]);
+    let left: Vec<_> =
+        std::fs::read_dir(folder).expect("the folder").flatten().map(|it| it.file_name()).collect();
+    assert_eq!(left, ["config"], "after {pids:?}");
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("the mounts");
+    assert!(!mounts.contains(&*folder.to_string_lossy()), "{mounts}");
+}
