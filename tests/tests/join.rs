@@ -229,8 +229,11 @@ fn whoever_may_not_join_is_told_why_in_one_line() {
     host.eventually("the token has expired", || !host.edgek(&["token", "list"]).contains("short"));
     check(server, short.trim(), "second", 5, "the server does not accept the token");
 
+    // So is a node that is given the token of another cluster.
+    let (_, line) = (first.stop_server(), refused(&first, server, &other, "first").1);
+    assert!(line.contains("is not the server that the token is from"), "{line}");
+
     // Once the node is deleted, its name is free.
-    first.stop_server();
     host.kubectl(&["delete", "node", "first"]);
     host.join("first");
 }

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::certificate::{self, Refusal};
 use crate::exit::{Code, Failure};
-use crate::token::{Token, ca_hash};
+use crate::token::Token;
 
 /// What makes this machine a node: files in `<data-dir>/agent`.
 #[derive(Clone)]
@@ -46,7 +46,9 @@ pub(crate) async fn member(config: &Config, node: &str, scope: &Scope) -> Result
         key,
         folder,
     };
-    if member.is_joined() {
+    // A token of another CA is one of another cluster: the server was set up anew, or the machine moves.
+    let moves = given_token(config).is_ok_and(|token| !token.is_of(&member.ca));
+    if member.is_joined() && !moves {
         return Ok(member);
     }
     let server = server(config)?;
@@ -169,7 +171,7 @@ impl Member {
         let believing = Arc::new(tls::believing().map_err(|error| Setback::Final(error.to_string()))?);
         let ca = Connection::open(&place, believing, scope).await.map_err(link)?.get("/cacerts").await;
         let ca = ca.map_err(link)?;
-        if token.ca_hash.as_ref().is_some_and(|hash| *hash != ca_hash(&ca)) {
+        if !token.is_of(&ca) {
             return Err(Setback::Final(format!(
                 "{server} is not the server that the token is from: its CA is another one; check --server, or use the token of that server"
             )));

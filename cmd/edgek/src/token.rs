@@ -33,6 +33,11 @@ impl Token {
     pub(crate) fn id(&self) -> &str {
         self.bearer.split_once('.').map_or("", |(id, _)| id)
     }
+
+    /// Whether the token is of the cluster with this CA, as far as it says.
+    pub(crate) fn is_of(&self, ca: &str) -> bool {
+        self.ca_hash.as_ref().is_none_or(|hash| *hash == ca_hash(ca))
+    }
 }
 
 impl FromStr for Token {
@@ -181,6 +186,14 @@ mod tests {
             check(wrong, None);
         }
         assert_eq!(whole.parse::<Token>().unwrap().to_string(), whole);
+    }
+
+    #[test]
+    fn a_token_knows_its_cluster() {
+        let of = |hash: Option<String>| Token { ca_hash: hash, bearer: String::new() };
+        assert!(of(Some(ca_hash("a"))).is_of("a"));
+        assert!(!of(Some(ca_hash("a"))).is_of("b"));
+        assert!(of(None).is_of("b"));
     }
 
     #[test]
