@@ -1,6 +1,7 @@
 //! The proxy's one task: takes what has changed, says what that means, and has the kernel do it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::kernel::Kernel;
+use crate::rules::Frontend;
 use crate::state::{self, State};
 use crate::view::{Service, Slice};
 use crate::{Config, Error, conntrack, rules};
@@ -113,8 +115,9 @@ impl Worker {
         let mut table = TableWatch::start(&self.config.table).await?;
         let services = self.pending.now();
         self.observe(services);
-        self.kernel.replace(&self.state.all()).await?;
-        conntrack::forget(&self.state.all().flows).await?;
+        let all = self.state.all();
+        self.kernel.replace(&all).await?;
+        forget(&all.flows).await;
         backoff.reset();
         loop {
             let services = tokio::select! {
@@ -128,7 +131,7 @@ impl Worker {
             };
             let change = self.observe(services);
             self.kernel.apply(&change).await?;
-            conntrack::forget(&change.flows).await?;
+            forget(&change.flows).await;
         }
     }
 
@@ -146,6 +149,13 @@ impl Worker {
     fn slices_of(&self, service: &Key) -> Vec<Slice> {
         let slices = self.of_services.lock().get(service).cloned().unwrap_or_default();
         slices.iter().filter_map(|key| self.slices.item(key)?.decode()).collect()
+    }
+}
+
+/// Services work without it, but for clients of UDP that do not pause.
+async fn forget(flows: &BTreeMap<Frontend, Vec<SocketAddrV4>>) {
+    if let Err(error) = conntrack::forget(flows).await {
+        warn!(error = &error as &dyn std::error::Error, "flows of UDP may lead to endpoints that are gone");
     }
 }
 

@@ -273,6 +273,8 @@ fn a_load_balancers_address_is_for_its_source_ranges() {
         for (ranges, answer) in [
             (vec!["192.0.2.0/24", "203.0.113.0/24"], Ok(a)),
             (vec!["203.0.113.0/24"], Err(ErrorKind::TimedOut)),
+            (vec!["0.0.0.0/0"], Ok(a)),
+            (vec!["203.0.113.0/24", "192.0.2.2/32"], Ok(a)),
         ] {
             let service = json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.43.0.7",
                 "ports": [{"port": 80}], "loadBalancerSourceRanges": ranges},
