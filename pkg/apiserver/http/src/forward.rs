@@ -133,7 +133,7 @@ fn strip(headers: &mut http::HeaderMap) {
 /// Turns a kubelet's error about a log into one of the API's.
 pub(crate) async fn log_error(response: Response<Body>) -> Result<Response<Body>, Rejection> {
     let code = response.status();
-    if code.is_success() {
+    if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
     let text = beginning(response.into_body()).await;

@@ -73,7 +73,7 @@ impl Part {
                 }
             }
             Self::Status => strategy.advance_status(new, old),
-            Self::Approval => advance_approval(new, old),
+            Self::Approval => advance_approval(strategy, new, old),
             Self::Finalize => keep_only(new, old, "spec", "finalizers"),
             Self::EphemeralContainers => {
                 keep_only(new, old, "spec", "ephemeralContainers");
@@ -129,8 +129,11 @@ fn keep_only(new: &mut Value, old: &Value, section: &str, field: &str) {
 }
 
 /// Approval changes the conditions only; the certificate belongs to the signer.
-fn advance_approval(new: &mut Value, old: &Value) {
-    keep_only(new, old, "status", "conditions");
+fn advance_approval(strategy: &Strategy, new: &mut Value, old: &Value) {
+    let mut kept = old.clone();
+    copy(kept.object_mut("status"), new.at("status"), "conditions");
+    copy(new, &kept, "status");
+    strategy.advance_status(new, old);
     let now = edgek_api::time::now_seconds();
     for condition in new.object_mut("status").items_mut("conditions") {
         let before =

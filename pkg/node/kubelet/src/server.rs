@@ -160,7 +160,7 @@ impl Server {
             (&Method::GET, ["pods"]) => Ok(json(&self.pods.pod_list())),
             (&Method::GET, ["stats", "summary"]) => Ok(json(&self.pods.summary().await)),
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-                self.logs(&request, namespace, pod, container).await
+                self.logs(request, namespace, pod, container).await
             }
             (&Method::GET | &Method::POST, ["exec", namespace, pod, container]) => {
                 let info = self.pods.container(namespace, pod, container)?;
@@ -181,12 +181,12 @@ impl Server {
 
     async fn logs(
         &self,
-        request: &Request<Incoming>,
+        mut request: Request<Incoming>,
         namespace: &str,
         pod: &str,
         container: &str,
     ) -> Result<Response<Body>, NotHere> {
-        let query = Query::of(request);
+        let query = Query::of(&request);
         let info = if query.is("previous") {
             self.pods.previous(namespace, pod, container)?
         } else {
@@ -198,6 +198,15 @@ impl Server {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             text: format!("failed to read the log of container {container:?}: {error}"),
         })?;
+        if websocket::is_requested(request.headers()) {
+            let (protocol, response) = switch_to_websocket(request.headers(), &websocket::STREAM_PROTOCOLS)?;
+            let upgraded = hyper::upgrade::on(&mut request);
+            self.scope.spawn("logs", async move {
+                let Ok(io) = upgraded.await else { return };
+                websocket::send(websocket::accept(TokioIo::new(io)).await, stream, protocol).await;
+            });
+            return Ok(response);
+        }
         let body = StreamBody::new(stream.map_ok(Frame::data));
         let mut response = Response::new(UnsyncBoxBody::new(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -12,6 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use super::remote::CLOSING;
 
 /// The longest message that is accepted.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -90,6 +93,44 @@ pub(super) fn payload(message: Message) -> Option<Bytes> {
     }
 }
 
+/// The protocols of a stream that goes one way, as logs do: they say how it is written.
+pub(super) const STREAM_PROTOCOLS: [&str; 3] = ["", BINARY, BASE64];
+const BINARY: &str = "binary.k8s.io";
+const BASE64: &str = "base64.binary.k8s.io";
+
+/// Sends a stream in the form of one of [`STREAM_PROTOCOLS`], until it ends or the client hangs up. As upstream, an empty
+/// message goes first.
+pub(super) async fn send<IO>(
+    socket: Socket<IO>,
+    stream: impl futures::Stream<Item = io::Result<Bytes>> + Send,
+    protocol: &str,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let encode = |bytes: Bytes| match protocol {
+        BASE64 => Message::Text(BASE64_STANDARD.encode(bytes).into()),
+        _ => Message::Binary(bytes),
+    };
+    let (mut out, mut messages) = socket.split();
+    let outgoing = async {
+        let mut stream = std::pin::pin!(stream);
+        out.send(encode(Bytes::new())).await?;
+        while let Some(Ok(bytes)) = stream.next().await {
+            out.send(encode(bytes)).await?;
+        }
+        out.send(normal_closure()).await
+    };
+    // What the client says does not matter until it says that it goes; its answer to the closure is waited for.
+    let incoming = async { while let Some(Ok(_)) = messages.next().await {} };
+    tokio::pin!(incoming, outgoing);
+    tokio::select! {
+        sent = &mut outgoing => if sent.is_ok() {
+            let _ = tokio::time::timeout(CLOSING, incoming).await;
+        },
+        () = &mut incoming => {}
+    }
+}
+
 /// Carries a byte stream in binary messages, as SPDY inside a WebSocket (KEP-4006) needs it: what comes in goes to one
 /// end of a pipe, whose other end is returned. The future moves the bytes until both sides are done.
 pub(super) fn tunnel<IO>(
@@ -153,5 +194,22 @@ mod tests {
         check(Some("v4"), Some("v4"));
         check(Some("v9"), None);
         check(None, Some(""));
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_sent_in_the_form_of_its_protocol() {
+        for (protocol, expected) in [("", Message::binary("text")), (BASE64, Message::text("dGV4dA=="))] {
+            let (client, server) = tokio::io::duplex(1 << 10);
+            let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+            let stream = futures::stream::iter([Ok(Bytes::from_static(b"text"))]);
+            let sending = async { send(accept(server).await, stream, protocol).await };
+            let receiving = async {
+                assert_eq!(client.next().await.unwrap().unwrap().len(), 0);
+                assert_eq!(client.next().await.unwrap().unwrap(), expected);
+                assert!(client.next().await.unwrap().unwrap().is_close());
+                assert!(client.next().await.is_none());
+            };
+            tokio::join!(sending, receiving);
+        }
     }
 }

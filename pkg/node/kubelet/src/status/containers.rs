@@ -33,8 +33,8 @@ fn status(
     let health = view.health_of(container, run);
     let waiting = view.waiting.get(&container.name).filter(|_| !run.state.is_running());
     let (state, last) = match waiting {
-        Some(wait) => (waiting_state(&wait.reason, &wait.message), Some(state_of(run))),
-        None => (state_of(run), view.previous(&container.name).map(state_of)),
+        Some(wait) => (waiting_state(&wait.reason, &wait.message), Some(state_of(view, run))),
+        None => (state_of(view, run), view.previous(&container.name).map(|run| state_of(view, run))),
     };
     let running = run.state.is_running();
     let init = is_init(view, container);
@@ -71,9 +71,7 @@ fn never_run(
     }
     let state = match view.waiting.get(&container.name) {
         Some(wait) => waiting_state(&wait.reason, &wait.message),
-        // Later init containers, and main ones that wait for init containers.
-        None if !view.init_containers().is_empty() => waiting_state("PodInitializing", ""),
-        None => waiting_state("ContainerCreating", ""),
+        None => not_started(view),
     };
     ContainerStatus {
         name: container.name.clone(),
@@ -104,13 +102,19 @@ fn forgotten(view: &View<'_>, container: &Container, old: &ContainerStatus, phas
     let (state, last_state) = match view.waiting.get(&container.name) {
         Some(wait) => (waiting_state(&wait.reason, &wait.message), old.last_state.clone()),
         None if ended => (lost, old.last_state.clone()),
-        None => (waiting_state("ContainerCreating", ""), Some(lost)),
+        None => (not_started(view), Some(lost)),
     };
     ContainerStatus { state: Some(state), last_state, ready: false, started: Some(false), ..old.clone() }
 }
 
 fn is_init(view: &View<'_>, container: &Container) -> bool {
     view.init_containers().iter().any(|c| c.name == container.name)
+}
+
+/// Where a container stands of which nothing runs yet: every container of a pod with init containers initializes.
+fn not_started(view: &View<'_>) -> ContainerState {
+    let reason = if view.init_containers().is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    waiting_state(reason, "")
 }
 
 fn waiting_state(reason: &str, message: &str) -> ContainerState {
@@ -120,9 +124,9 @@ fn waiting_state(reason: &str, message: &str) -> ContainerState {
 }
 
 /// The state of one run.
-fn state_of(run: &Run) -> ContainerState {
+fn state_of(view: &View<'_>, run: &Run) -> ContainerState {
     match &run.state {
-        State::Created => waiting_state("ContainerCreating", ""),
+        State::Created => not_started(view),
         State::Running { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning { started_at: Some(Time(whole_seconds(*started_at))) }),
             ..ContainerState::default()

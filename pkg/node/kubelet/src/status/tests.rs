@@ -105,6 +105,14 @@ fn the_status_follows_the_containers() {
     );
     check(
         &init,
+        &["i=created"],
+        &[],
+        &format!(
+            "Pending; {uninitialized} {no}; i:PodInitializing/-/unready/0 a:PodInitializing/-/unready/0"
+        ),
+    );
+    check(
+        &init,
         &["i=0"],
         &[],
         &format!("Pending; Initialized=True {no}; i:exit0/-/ready/0 a:PodInitializing/-/unready/0"),
