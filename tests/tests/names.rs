@@ -125,8 +125,13 @@ fn headless_services_external_names_and_pods_have_names() {
 fn names_can_be_left_to_others() {
     let mut host = Host::new();
     host.start_with(&["--disable=dns"]);
-    assert_eq!(status(&host, &["kubernetes.default.svc.cluster.local"]), "");
+    let worker = host.join("worker");
+    for machine in [&host, &worker] {
+        assert_eq!(status(machine, &["kubernetes.default.svc.cluster.local"]), "");
+    }
     assert!(host.try_kubectl(&["get", "service", "-n", "kube-system", "kube-dns"]).is_err());
+    drop(worker);
+    host.kubectl(&["delete", "node", "worker"]);
     host.stop_server();
     host.start();
     assert_eq!(dig(&host, &["kubernetes.default.svc.cluster.local"]), ["10.43.0.1"]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use edgek_base_config::Config;
+use edgek_base_config::{Component, Config};
 use edgek_base_lifecycle::Backoff;
 use edgek_base_pki::Pki;
 use edgek_base_sys::files::write_atomic;
@@ -24,6 +24,9 @@ pub(crate) struct Settings {
     service_cidr: String,
     cluster_dns: String,
     cluster_domain: String,
+    /// The parts that no node starts, separated by commas.
+    #[serde(default)]
+    disable: String,
     /// By which nodes recognise users' certificates, PEM.
     pub(crate) client_ca: String,
 }
@@ -36,6 +39,7 @@ impl Settings {
             service_cidr: config.service_cidr.to_string(),
             cluster_dns: config.cluster_dns.to_string(),
             cluster_domain: config.cluster_domain.clone(),
+            disable: disabled_everywhere(config),
             client_ca: pki.client_ca.pem().to_owned(),
         }
     }
@@ -49,6 +53,12 @@ impl Settings {
             self.service_cidr.parse().map_err(anyhow::Error::msg).with_context(|| wrong("service-cidr"))?;
         config.cluster_dns = self.cluster_dns.parse().with_context(|| wrong("cluster-dns"))?;
         config.cluster_domain.clone_from(&self.cluster_domain);
+        for name in self.disable.split(',').filter(|name| !name.is_empty()) {
+            let component = name.parse().map_err(anyhow::Error::msg).with_context(|| wrong("disable"))?;
+            if !config.disable.contains(&component) {
+                config.disable.push(component);
+            }
+        }
         Ok(())
     }
 
@@ -96,6 +106,13 @@ impl Settings {
         let mut map = config_maps(client).get(NAME).await?;
         serde_json::from_value(map["data"].take()).map_err(Error::Decode)
     }
+}
+
+/// What the cluster has from somewhere else, or not at all, on every node.
+fn disabled_everywhere(config: &Config) -> String {
+    let parts = [("dns", Component::Dns), ("service-proxy", Component::ServiceProxy)];
+    let disabled = parts.iter().filter(|(_, component)| config.disable.contains(component));
+    disabled.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }
 
 fn config_maps(client: &Client) -> Api<Value> {

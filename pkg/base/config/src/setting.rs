@@ -123,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     server(one("write-kubeconfig-mode", "MODE", "600", "Permission bits of that kubeconfig")),
     server(many("tls-san", "NAME", "Further host name or address for the API's certificate")),
-    many("disable", "COMPONENT", "Part not to start: scheduler, controllers, service-proxy, node"),
+    many("disable", "COMPONENT", "Part not to start: scheduler, controllers, service-proxy, dns, node"),
     one(
         "private-registry",
         "PATH",
