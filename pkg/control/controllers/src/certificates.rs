@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use edgek_base_pki::{Pki, SigningRequest, Usage};
 use edgek_client::{Api, Client, Delete, Error, ListQuery, ResourceRef};
-use edgek_control_runtime::{Informer, Key, Next, Queue, run};
+use edgek_control_runtime::{Informer, Item, Key, Next, Queue, run};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
@@ -33,12 +33,23 @@ pub(crate) fn start(start: &Start<'_>, reader: &Client, client: Client, pki: Arc
     let queue = Queue::<String>::new();
     let waiting = queue.clone();
     requests.on_change(move |change| waiting.add(change.key().name));
+    // A node may ask for the certificate of its API before anybody knows its addresses.
+    let (asked, waiting) = (requests.clone(), queue.clone());
+    start.informers.nodes.on_change(move |change| {
+        if addresses(change.old) != addresses(change.new) {
+            asked.items("").iter().for_each(|item| waiting.add(item.key.name.clone()));
+        }
+    });
     let keys = NodeKeys::start(start, client.clone());
     let controller = Controller { requests, nodes: start.informers.nodes.clone(), client, keys, pki };
     run(start.scope, "certificate-controller", &queue, 1, move |name: String| {
         let controller = controller.clone();
         async move { controller.reconcile(&name).await }
     });
+}
+
+fn addresses(node: Option<&Item>) -> Option<Value> {
+    Some(node?.decode::<Value>()?["status"]["addresses"].take())
 }
 
 fn resource() -> ResourceRef {

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use async_trait::async_trait;
 use edgek_api::resource::Catalog;
 use edgek_api::schema::Schema;
@@ -45,6 +47,12 @@ impl Objects for Nobody {
 
 /// A cluster whose controllers run in the scope. The server ends with the test, after them.
 async fn cluster() -> (Scope, Client) {
+    let (scope, client_of) = cluster_of_many().await;
+    (scope, client_of("admin"))
+}
+
+/// The same, and a client for each user, who may do everything.
+async fn cluster_of_many() -> (Scope, impl Fn(&str) -> Client) {
     let catalog = Catalog::builtin();
     let stored = catalog.iter().filter(|it| it.is_stored() && it.stored_as.is_none()).cloned();
     let store = Store::open(Arc::new(MemoryLog::default()), stored, Window::default()).await.unwrap();
@@ -64,13 +72,14 @@ async fn cluster() -> (Scope, Client) {
         services: Default::default(),
         scope: root,
     });
-    let client_of =
-        |user: &str| Client::in_process(server.service_as(Arc::new(User::new(user, [PRIVILEGED_GROUP]))));
+    let client_of = move |user: &str| {
+        Client::in_process(server.service_as(Arc::new(User::new(user, [PRIVILEGED_GROUP]))))
+    };
     let folder = tempfile::tempdir().unwrap();
     let pki = Arc::new(Pki::open(folder.path()).unwrap());
     let pods = PodRanges { network: [10, 42, 0, 0].into(), prefix: 23, node_prefix: 24 };
-    start(&scope, Config { pki, pods: Some(pods) }, client_of);
-    (scope, client_of("admin"))
+    start(&scope, Config { pki, pods: Some(pods) }, &client_of);
+    (scope, client_of)
 }
 
 fn resource(group: &'static str, plural: &'static str, namespaced: bool) -> ResourceRef {
@@ -318,4 +327,31 @@ async fn every_node_has_a_range_of_its_own_and_a_free_one_is_given_again() {
     nodes.delete("a", &Delete::default()).await.unwrap();
     assert_eq!(ranges(2).await, r#""b" 10.42.1.0/24, "c" 10.42.0.0/24"#);
     scope.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_asks_before_it_is_known_is_certified_when_it_is() {
+    let (scope, client_of) = cluster_of_many().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
+    let names = ["a", "192.0.2.7"].map(str::to_owned);
+    let pem = edgek_base_pki::request::make(&key, "system:node:a", "system:nodes", &names).unwrap();
+    let requests = client_of("system:node:a")
+        .untyped(resource("certificates.k8s.io", "certificatesigningrequests", false), None);
+    let spec = json!({"request": STANDARD.encode(pem), "signerName": "kubernetes.io/kubelet-serving", "usages": ["digital signature", "server auth"]});
+    requests.create(&json!({"metadata": {"name": "r"}, "spec": spec})).await.unwrap();
+    // Time for the controller to look at it in vain.
+    edgek_base_lifecycle::sleep(Duration::from_millis(200)).await;
+    let admin = client_of("admin");
+    let nodes = admin.untyped(resource("", "nodes", false), None);
+    nodes.create(&json!({"metadata": {"name": "a"}})).await.unwrap();
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}});
+    nodes.patch("a", "status", &Patch::Strategic(status)).await.unwrap();
+    for _ in 0..200 {
+        if requests.get("r").await.unwrap()["status"]["certificate"].is_string() {
+            return scope.close(Duration::from_secs(5)).await.unwrap();
+        }
+        edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no certificate: {}", requests.get("r").await.unwrap());
 }
