@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use edgek_node_network::Range;
 
-use crate::view::{Protocol, Service, ServicePort, Slice};
+use crate::view::{Named, Protocol, Service, ServicePort, Slice};
 
 /// Whoever wants another proxy to serve a Service says so with this label.
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -53,12 +53,25 @@ pub(crate) struct Backend {
     pub(crate) sources: Vec<Range>,
 }
 
-/// All frontends of a Service, seen from `node`.
-pub(crate) fn frontends(service: &Service, slices: &[Slice], node: &str) -> BTreeMap<Frontend, Backend> {
+/// Where the proxy is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    /// The node's name.
+    pub(crate) node: &'a str,
+    /// The node's zone; empty when it has none.
+    pub(crate) zone: &'a str,
+}
+
+/// All frontends of a Service, seen from `place`.
+pub(crate) fn frontends(
+    service: &Service,
+    slices: &[Slice],
+    place: Place<'_>,
+) -> BTreeMap<Frontend, Backend> {
     let mut frontends = BTreeMap::new();
     let Some(cluster_ip) = cluster_ip(service) else { return frontends };
     for port in &service.spec.ports {
-        let endpoints = Endpoints::of(port, slices, node);
+        let endpoints = Endpoints::of(port, slices, place);
         let mut add = |address: Ipv4Addr, number: u16, backend: Backend| {
             frontends.insert(Frontend { address, protocol: port.protocol, port: number }, backend);
         };
@@ -151,10 +164,14 @@ struct Traits {
     serving: bool,
     terminating: bool,
     local: bool,
+    /// Whether it is meant for this node, if it says for which.
+    for_node: Option<bool>,
+    /// Whether it is meant for this zone, if it says for which.
+    for_zone: Option<bool>,
 }
 
 impl Endpoints {
-    fn of(port: &ServicePort, slices: &[Slice], node: &str) -> Self {
+    fn of(port: &ServicePort, slices: &[Slice], place: Place<'_>) -> Self {
         let mut found = BTreeMap::<SocketAddrV4, Traits>::new();
         let served =
             |slice: &&Slice| slice.address_type == "IPv4" && !slice.metadata.labels.contains_key(HEADLESS);
@@ -168,7 +185,9 @@ impl Endpoints {
                         ready,
                         serving: conditions.serving.unwrap_or(ready),
                         terminating: conditions.terminating.unwrap_or(false),
-                        local: endpoint.node_name == node,
+                        local: endpoint.node_name == place.node,
+                        for_node: meant(&endpoint.hints.for_nodes, place.node),
+                        for_zone: meant(&endpoint.hints.for_zones, place.zone),
                     };
                     let Some(IpAddr::V4(address)) = endpoint.addresses.first() else { continue };
                     let known = found.entry(SocketAddrV4::new(*address, number)).or_insert(traits);
@@ -192,8 +211,15 @@ impl Endpoints {
         if ready.is_empty() { pick(&|t| t.serving && t.terminating) } else { ready }
     }
 
+    /// Those for everybody: the nearest, if every ready one says whom it is meant for and one is meant for us.
     fn cluster(&self) -> Vec<SocketAddrV4> {
-        self.usable(|_| true)
+        let helps = |hint: &fn(&Traits) -> Option<bool>| {
+            let mut ready = self.0.values().filter(|traits| traits.ready).map(hint);
+            ready.clone().all(|meant| meant.is_some()) && ready.any(|meant| meant == Some(true))
+        };
+        let hints: [fn(&Traits) -> Option<bool>; 2] = [|traits| traits.for_node, |traits| traits.for_zone];
+        let hint = hints.into_iter().find(helps);
+        self.usable(|traits| hint.is_none_or(|hint| !traits.ready || hint(traits) == Some(true)))
     }
 
     fn local(&self) -> Vec<SocketAddrV4> {
@@ -203,6 +229,11 @@ impl Endpoints {
     fn serving(&self) -> Vec<SocketAddrV4> {
         self.0.iter().filter(|(_, traits)| traits.serving).map(|(address, _)| *address).collect()
     }
+}
+
+/// Whether hints name this place; `None` when there are no hints.
+fn meant(hints: &[Named], place: &str) -> Option<bool> {
+    (!hints.is_empty()).then(|| hints.iter().any(|hint| hint.name == place))
 }
 
 #[cfg(test)]

@@ -115,6 +115,20 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) conditions: Conditions,
     pub(crate) node_name: String,
+    pub(crate) hints: Hints,
+}
+
+/// For whom an endpoint is meant above others.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Hints {
+    pub(crate) for_zones: Vec<Named>,
+    pub(crate) for_nodes: Vec<Named>,
+}
+
+#[derive(Debug, Clone, Deserialize, Default)]
+pub(crate) struct Named {
+    pub(crate) name: String,
 }
 
 /// What is not said of an endpoint counts as good.

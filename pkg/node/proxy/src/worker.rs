@@ -15,13 +15,15 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::kernel::Kernel;
-use crate::rules::Frontend;
+use crate::rules::{Frontend, Place};
 use crate::state::{self, State};
 use crate::view::{Service, Slice};
 use crate::{Config, Error, conntrack, rules};
 
 /// Names the Service that a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Starts to serve, until the scope ends; the rules stay in the kernel after that.
 ///
@@ -33,6 +35,7 @@ pub fn start(scope: &Scope, config: Config, informers: &Informers) -> Result<(),
         config,
         services: informers.namespaced(),
         slices: informers.namespaced(),
+        nodes: informers.cluster(),
         pending: Arc::default(),
         of_services: Arc::default(),
         kernel,
@@ -81,6 +84,7 @@ struct Worker {
     config: Config,
     services: Informer<core::Service>,
     slices: Informer<discovery::EndpointSlice>,
+    nodes: Informer<core::Node>,
     pending: Arc<Pending>,
     of_services: Arc<Mutex<Slices>>,
     kernel: Kernel,
@@ -91,6 +95,14 @@ impl Worker {
     fn listen(&self) {
         let pending = self.pending.clone();
         self.services.on_change(move |change| pending.add(change.key()));
+        let (pending, services, own) =
+            (self.pending.clone(), self.services.clone(), Key::new("", &*self.config.node));
+        self.nodes.on_change(move |change| {
+            let zone = |node: Option<&Item>| node.and_then(|node| node.labels.get(ZONE)).cloned();
+            if change.key() == own && zone(change.old) != zone(change.new) {
+                services.items("").iter().for_each(|service| pending.add(service.key.clone()));
+            }
+        });
         let (pending, of_services) = (self.pending.clone(), self.of_services.clone());
         self.slices.on_change(move |change| {
             for service in assign(&mut of_services.lock(), change) {
@@ -99,10 +111,17 @@ impl Worker {
         });
     }
 
+    /// The node's zone; empty when it has none.
+    fn zone(&self) -> String {
+        let node = self.nodes.item(&Key::new("", &*self.config.node));
+        node.and_then(|node| node.labels.get(ZONE).cloned()).unwrap_or_default()
+    }
+
     /// The first table is complete: until then the kernel keeps the one of the last start.
     async fn run(mut self) {
         self.services.synced().await;
         self.slices.synced().await;
+        self.nodes.synced().await;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
         loop {
             let Err(error) = self.follow(&mut backoff).await;
@@ -137,9 +156,11 @@ impl Worker {
 
     /// What the Services lead to now.
     fn observe(&mut self, services: BTreeSet<Key>) -> state::Change {
+        let zone = self.zone();
+        let place = Place { node: &self.config.node, zone: &zone };
         let frontends = services.into_iter().map(|key| {
             let service = self.services.item(&key).and_then(|item| item.decode::<Service>());
-            let frontends = service.map(|s| rules::frontends(&s, &self.slices_of(&key), &self.config.node));
+            let frontends = service.map(|s| rules::frontends(&s, &self.slices_of(&key), place));
             (key, frontends.unwrap_or_default())
         });
         let frontends = frontends.collect();

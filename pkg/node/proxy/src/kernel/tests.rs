@@ -25,6 +25,8 @@ use crate::{conntrack, rules};
 const CLIENT: &str = "192.0.2.2";
 const NODE: &str = "192.0.2.1";
 
+const PLACE: rules::Place<'_> = rules::Place { node: "here", zone: "" };
+
 /// A node whose pods answer with their own address and the one they were asked from.
 struct Host {
     folder: tempfile::TempDir,
@@ -122,7 +124,7 @@ impl Host {
         let slice = json!({"addressType": "IPv4", "endpoints": endpoints, "ports": ports});
         let service: Service = serde_json::from_value(service).unwrap();
         let slice: Slice = serde_json::from_value(slice).unwrap();
-        self.set([(name.to_owned(), rules::frontends(&service, &[slice], "here"))].into()).await;
+        self.set([(name.to_owned(), rules::frontends(&service, &[slice], PLACE))].into()).await;
     }
 
     fn frontends(&self) -> BTreeMap<rules::Frontend, rules::Backend> {
@@ -283,7 +285,7 @@ fn a_load_balancers_address_is_for_its_source_ranges() {
                 json!({"addressType": "IPv4", "endpoints": [{"addresses": [a]}], "ports": [{"port": 8080}]});
             let service: Service = serde_json::from_value(service).unwrap();
             let slice: Slice = serde_json::from_value(slice).unwrap();
-            host.set([("web".to_owned(), rules::frontends(&service, &[slice], "here"))].into()).await;
+            host.set([("web".to_owned(), rules::frontends(&service, &[slice], PLACE))].into()).await;
             assert_eq!(ask_from(&outside, "198.51.100.1:80").map(|answer| answer.0), answer);
         }
     });
@@ -387,7 +389,7 @@ fn a_thousand_services_are_written_at_once_and_changed_in_milliseconds() {
             let slice = json!({"addressType": "IPv4", "endpoints": endpoints, "ports": [{"port": 8080}]});
             let service: Service = serde_json::from_value(service).unwrap();
             let slice: Slice = serde_json::from_value(slice).unwrap();
-            (format!("s{number}"), rules::frontends(&service, &[slice], "here"))
+            (format!("s{number}"), rules::frontends(&service, &[slice], PLACE))
         };
         let begun = Instant::now();
         host.set((0..1000).map(|number| service(number, 4)).collect()).await;

@@ -18,8 +18,10 @@ fn check(spec: Value, slices: &[Value], expected: &[&str]) {
 fn check_service(service: Value, slices: &[Value], expected: &[&str]) {
     let service: Service = serde_json::from_value(service).unwrap();
     let slices: Vec<Slice> = slices.iter().map(|s| serde_json::from_value(s.clone()).unwrap()).collect();
-    let shown: Vec<String> =
-        frontends(&service, &slices, "here").iter().map(|(f, backend)| show(*f, backend)).collect();
+    let shown: Vec<String> = frontends(&service, &slices, Place { node: "here", zone: "z" })
+        .iter()
+        .map(|(f, backend)| show(*f, backend))
+        .collect();
     assert_eq!(shown, expected);
 }
 
@@ -151,6 +153,29 @@ fn local_policies_keep_to_this_node() {
         "10.43.0.7 Tcp 80 -> 10.42.1.2:8080",
     ];
     check(spec("externalTrafficPolicy"), &there, &expected);
+}
+
+#[test]
+fn the_nearest_endpoints_are_chosen_when_all_say_whom_they_are_for() {
+    let hinted = |address: &str, hints: Value| {
+        let mut endpoint = ready(address, "there");
+        endpoint["hints"] = hints;
+        endpoint
+    };
+    let (for_z, for_y) = (json!({"forZones": [{"name": "z"}]}), json!({"forZones": [{"name": "y"}]}));
+    let near = hinted("10.42.1.2", for_z.clone());
+    let far = hinted("10.42.1.3", for_y.clone());
+    check(json!({}), &[slice(json!([near, far]))], &["10.43.0.7 Tcp 80 -> 10.42.1.2:8080"]);
+    let silent = ready("10.42.1.4", "there");
+    let all = ["10.43.0.7 Tcp 80 -> 10.42.1.2:8080 10.42.1.4:8080"];
+    check(json!({}), &[slice(json!([near, silent]))], &all);
+    check(json!({}), &[slice(json!([far]))], &["10.43.0.7 Tcp 80 -> 10.42.1.3:8080"]);
+    let node =
+        |zones: &Value, node: &str| json!({"forZones": zones["forZones"], "forNodes": [{"name": node}]});
+    let here = hinted("10.42.0.2", node(&for_z, "here"));
+    let there = hinted("10.42.1.2", node(&for_z, "there"));
+    check(json!({}), &[slice(json!([here, there]))], &["10.43.0.7 Tcp 80 -> 10.42.0.2:8080"]);
+    check(json!({}), &[slice(json!([there]))], &["10.43.0.7 Tcp 80 -> 10.42.1.2:8080"]);
 }
 
 #[test]
