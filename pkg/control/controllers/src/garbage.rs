@@ -130,6 +130,14 @@ impl Object {
         let rest: Vec<_> = owners.iter().filter(|owner| !gone.contains(&owner.uid.as_str())).collect();
         Patch::Merge(json!({"metadata": {"resourceVersion": self.revision, "ownerReferences": rest}}))
     }
+
+    /// The patch after which no owner waits for it.
+    fn without_blocks(&self) -> Patch {
+        let owners = self.ownership.owner_references.iter().cloned();
+        let owners: Vec<_> =
+            owners.map(|owner| OwnerReference { block_owner_deletion: Some(false), ..owner }).collect();
+        Patch::Merge(json!({"metadata": {"resourceVersion": self.revision, "ownerReferences": owners}}))
+    }
 }
 
 impl Collector {
@@ -219,7 +227,14 @@ impl Collector {
                 objects.patch(&object.key.name, "", &object.without_owners(&lost)).await.map(|_| ()),
             );
         }
-        let has_dependents = !self.graph.lock().dependents(uid).is_empty();
+        let dependents = self.graph.lock().dependents(uid);
+        let has_dependents = !dependents.is_empty();
+        let in_circle = dependents.iter().any(|(_, dependent)| dependent.waits_for_dependents());
+        if in_circle && !waiting.is_empty() {
+            // Its owner waits for it, and it would wait for its owner: one of them must go first.
+            let unblocked = objects.patch(&object.key.name, "", &object.without_blocks()).await;
+            unless_gone(unblocked.map(|_| ()))?;
+        }
         let propagation = match () {
             () if object.has(ORPHAN) => Propagation::Orphan,
             () if object.has(FOREGROUND) || (!waiting.is_empty() && has_dependents) => {

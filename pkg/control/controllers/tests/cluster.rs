@@ -15,7 +15,7 @@ use edgek_apiserver_authz::AlwaysAllow;
 use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::Pki;
-use edgek_client::{Api, Client, Delete, ListQuery, Patch, ResourceRef};
+use edgek_client::{Api, Client, Delete, ListQuery, Patch, Propagation, ResourceRef};
 use edgek_control_controllers::{Config, PodRanges, start};
 use edgek_store_log::MemoryLog;
 use edgek_store_watch::{Store, Window};
@@ -124,6 +124,28 @@ async fn a_deployment_has_a_set_and_pods_and_all_of_them_are_collected() {
     deployments.delete("web", &Delete::default()).await.unwrap();
     until(&client, "apps", "replicasets", <[Value]>::is_empty).await;
     until(&client, "", "pods", <[Value]>::is_empty).await;
+    scope.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn owners_in_a_circle_are_collected() {
+    let (scope, client) = cluster().await;
+    let namespace = json!({"metadata": {"name": "a"}});
+    client.untyped(resource("", "namespaces", false), None).create(&namespace).await.unwrap();
+    let secrets = client.untyped(resource("", "secrets", true), Some("a"));
+    let mut uids = Vec::new();
+    for name in ["one", "two", "three"] {
+        let made = secrets.create(&json!({"metadata": {"name": name}})).await.unwrap();
+        uids.push(made["metadata"]["uid"].clone());
+    }
+    for (name, owner, uid) in [("one", "three", 2), ("two", "one", 0), ("three", "two", 1)] {
+        let owner = json!({"apiVersion": "v1", "kind": "Secret", "name": owner, "uid": uids[uid], "blockOwnerDeletion": true});
+        let patch = Patch::Merge(json!({"metadata": {"ownerReferences": [owner]}}));
+        secrets.patch(name, "", &patch).await.unwrap();
+    }
+    let foreground = Delete { propagation: Some(Propagation::Foreground), ..Delete::default() };
+    secrets.delete("one", &foreground).await.unwrap();
+    until(&client, "", "secrets", <[Value]>::is_empty).await;
     scope.close(Duration::from_secs(5)).await.unwrap();
 }
 
