@@ -173,6 +173,8 @@ fn write_program(folder: &Path, program: &Program, contents: &mut impl Read) -> 
         }
         file.set_permissions(fs::Permissions::from_mode(program.mode))?;
         file.sync_all()?;
+        // Nobody can run a program that is open for writing ("text file busy").
+        drop(file);
         fs::rename(&temporary, folder.join(&program.name))
     })();
     if written.is_err() {
