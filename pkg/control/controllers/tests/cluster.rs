@@ -15,7 +15,7 @@ use edgek_apiserver_authz::AlwaysAllow;
 use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::Pki;
-use edgek_client::{Api, Client, Delete, ListQuery, Patch, Propagation, ResourceRef};
+use edgek_client::{Api, Client, Delete, ListQuery, Patch, Propagation, ResourceRef, WatchQuery};
 use edgek_control_controllers::{Config, PodRanges, start};
 use edgek_store_log::MemoryLog;
 use edgek_store_watch::{Store, Window};
@@ -87,18 +87,30 @@ fn resource(group: &'static str, plural: &'static str, namespaced: bool) -> Reso
     ResourceRef { group: group.into(), version, plural: plural.into(), kind: "".into(), namespaced }
 }
 
+/// What `look` finds in the objects of a resource, as soon as it finds something.
+async fn eventually<T>(objects: &Api<Value>, look: impl Fn(&[Value]) -> Option<T>) -> T {
+    let seen = async {
+        loop {
+            let (list, resource_version) = objects.list(&ListQuery::default()).await.unwrap();
+            if let Some(found) = look(&list) {
+                return found;
+            }
+            let change = WatchQuery { resource_version, ..WatchQuery::default() };
+            objects.watch(&change).await.unwrap().next().await.unwrap();
+        }
+    };
+    if let Ok(found) = tokio::time::timeout(Duration::from_secs(10), seen).await {
+        return found;
+    }
+    let list = objects.list(&ListQuery::default()).await.unwrap().0;
+    let plural = &objects.resource().plural;
+    panic!("{plural} did not become as expected: {}", serde_json::to_string_pretty(&list).unwrap());
+}
+
 /// Waits until the objects of a resource in the namespace are as they should be.
 async fn until(client: &Client, group: &'static str, plural: &'static str, good: impl Fn(&[Value]) -> bool) {
     let objects = client.untyped(resource(group, plural, true), Some("a"));
-    for _ in 0..200 {
-        let list = objects.list(&ListQuery::default()).await.unwrap().0;
-        if good(&list) {
-            return;
-        }
-        edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
-    }
-    let list = objects.list(&ListQuery::default()).await.unwrap().0;
-    panic!("{plural} did not become as expected: {}", serde_json::to_string_pretty(&list).unwrap());
+    eventually(&objects, |list| good(list).then_some(())).await;
 }
 
 async fn with_deployment() -> (Scope, Client) {
@@ -159,14 +171,9 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     {
         until(&client, group, plural, <[Value]>::is_empty).await;
     }
-    for _ in 0..200 {
-        if namespaces.get("a").await.is_err_and(|error| error.is_not_found()) {
-            scope.close(Duration::from_secs(5)).await.unwrap();
-            return;
-        }
-        edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the namespace is still there: {}", namespaces.get("a").await.unwrap());
+    let is_a = |namespace: &Value| namespace["metadata"]["name"] == "a";
+    eventually(&namespaces, |list| (!list.iter().any(is_a)).then_some(())).await;
+    scope.close(Duration::from_secs(5)).await.unwrap();
 }
 
 /// A ready node whose kubelet renews its lease once.
@@ -324,21 +331,15 @@ async fn every_node_has_a_range_of_its_own_and_a_free_one_is_given_again() {
     let (scope, client) = cluster().await;
     let nodes = client.untyped(resource("", "nodes", false), None);
     let ranges = async |count: usize| {
-        for _ in 0..200 {
-            let list = nodes.list(&ListQuery::default()).await.unwrap().0;
-            let mut ranges: Vec<String> = list
-                .iter()
-                .filter_map(|node| {
-                    Some(format!("{} {}", node["metadata"]["name"], node["spec"]["podCIDR"].as_str()?))
-                })
-                .collect();
-            if ranges.len() == count {
-                ranges.sort();
-                return ranges.join(", ");
-            }
-            edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("never {count} nodes with a range");
+        let look = |list: &[Value]| {
+            let range = |node: &Value| {
+                Some(format!("{} {}", node["metadata"]["name"], node["spec"]["podCIDR"].as_str()?))
+            };
+            let mut ranges: Vec<String> = list.iter().filter_map(range).collect();
+            ranges.sort();
+            (ranges.len() == count).then(|| ranges.join(", "))
+        };
+        eventually(&nodes, look).await
     };
     let node = |name: &str| json!({"metadata": {"name": name}});
     nodes.create(&node("a")).await.unwrap();
@@ -357,23 +358,32 @@ async fn a_node_that_asks_before_it_is_known_is_certified_when_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
     let names = ["a", "192.0.2.7"].map(str::to_owned);
-    let pem = edgek_base_pki::request::make(&key, "system:node:a", "system:nodes", &names).unwrap();
     let requests = client_of("system:node:a")
         .untyped(resource("certificates.k8s.io", "certificatesigningrequests", false), None);
-    let spec = json!({"request": STANDARD.encode(pem), "signerName": "kubernetes.io/kubelet-serving", "usages": ["digital signature", "server auth"]});
-    requests.create(&json!({"metadata": {"name": "r"}, "spec": spec})).await.unwrap();
-    // Time for the controller to look at it in vain.
-    edgek_base_lifecycle::sleep(Duration::from_millis(200)).await;
+    let ask = async |name: &str, signer: &str, purpose: &str, names: &[String]| {
+        let pem = edgek_base_pki::request::make(&key, "system:node:a", "system:nodes", names).unwrap();
+        let spec = json!({"request": STANDARD.encode(pem), "signerName": signer, "usages": ["digital signature", purpose]});
+        requests.create(&json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
+    };
+    let certified = async |name: &str| {
+        let made = |request: &Value| {
+            request["metadata"]["name"] == name && request["status"]["certificate"].is_string()
+        };
+        eventually(&requests, |list| list.iter().any(made).then_some(())).await;
+    };
+    ask("server", "kubernetes.io/kubelet-serving", "server auth", &names).await;
+    // Requests are looked at one after the other: when this one has its certificate, the first was seen in vain.
+    ask("client", "kubernetes.io/kube-apiserver-client", "client auth", &[]).await;
+    let condition = json!({"type": "Approved", "status": "True", "reason": "Test"});
+    let approved = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+    requests.patch("client", "approval", &approved).await.unwrap();
+    certified("client").await;
+    assert_eq!(requests.get("server").await.unwrap()["status"]["certificate"], Value::Null);
     let admin = client_of("admin");
     let nodes = admin.untyped(resource("", "nodes", false), None);
     nodes.create(&json!({"metadata": {"name": "a"}})).await.unwrap();
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}});
     nodes.patch("a", "status", &Patch::Strategic(status)).await.unwrap();
-    for _ in 0..200 {
-        if requests.get("r").await.unwrap()["status"]["certificate"].is_string() {
-            return scope.close(Duration::from_secs(5)).await.unwrap();
-        }
-        edgek_base_lifecycle::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("no certificate: {}", requests.get("r").await.unwrap());
+    certified("server").await;
+    scope.close(Duration::from_secs(5)).await.unwrap();
 }
