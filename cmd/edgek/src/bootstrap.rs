@@ -6,6 +6,10 @@ use edgek_apiserver_authz::bootstrap;
 use edgek_base_config::{Component, Config};
 use edgek_base_pki::Pki;
 use edgek_client::{Client, Error, Patch, ResourceRef};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 
 use crate::names;
@@ -15,7 +19,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 /// Creates what is missing, and brings roles that update themselves to the rules of this version.
 pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Result<()> {
     for name in NAMESPACES {
-        create(client, namespaces(), None, &json!({"metadata": {"name": name}})).await?;
+        create(client, ResourceRef::cluster::<Namespace>(), None, &json!({"metadata": {"name": name}}))
+            .await?;
     }
     let own = [node_proxiers()].into_iter().chain(node_names());
     for object in bootstrap::objects().into_iter().chain(own) {
@@ -29,26 +34,25 @@ pub(crate) async fn ensure(client: &Client, config: &Config, pki: &Pki) -> Resul
             "preemptionPolicy": "PreemptLowerPriority",
             "description": "Used for system critical pods that must not be moved from their current node.",
         });
-        create(
-            client,
-            reference("scheduling.k8s.io", "priorityclasses", "PriorityClass", false),
-            None,
-            &class,
-        )
-        .await?;
+        create(client, ResourceRef::cluster::<PriorityClass>(), None, &class).await?;
     }
-    create(client, config_maps(), Some("kube-system"), &extension_authentication(pki)).await?;
+    create(
+        client,
+        ResourceRef::namespaced::<ConfigMap>(),
+        Some("kube-system"),
+        &extension_authentication(pki),
+    )
+    .await?;
     ensure_service_range(client, config).await?;
     if config.disable.contains(&Component::Dns) {
         return Ok(());
     }
-    create(client, reference("", "services", "Service", true), Some("kube-system"), &names::service(config))
-        .await
+    create(client, ResourceRef::namespaced::<Service>(), Some("kube-system"), &names::service(config)).await
 }
 
 /// ServiceCIDR `kubernetes`, from which the addresses of services come; the API server knows no other one.
 async fn ensure_service_range(client: &Client, config: &Config) -> Result<()> {
-    let ranges = reference("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
+    let ranges = ResourceRef::cluster::<ServiceCIDR>();
     let range =
         json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [config.service_cidr.to_string()]}});
     create(client, ranges.clone(), None, &range).await?;
@@ -95,24 +99,6 @@ fn node_proxiers() -> Value {
     })
 }
 
-fn reference(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> ResourceRef {
-    ResourceRef {
-        group: group.into(),
-        version: "v1".into(),
-        plural: plural.into(),
-        kind: kind.into(),
-        namespaced,
-    }
-}
-
-fn namespaces() -> ResourceRef {
-    reference("", "namespaces", "Namespace", false)
-}
-
-fn config_maps() -> ResourceRef {
-    reference("", "configmaps", "ConfigMap", true)
-}
-
 /// Creates an object unless it exists.
 async fn create(
     client: &Client,
@@ -139,14 +125,14 @@ async fn create(
 }
 
 async fn ensure_policy(client: &Client, object: Value) -> Result<()> {
-    let (kind, plural) = match object["kind"].as_str().unwrap_or_default() {
-        "ClusterRole" => ("ClusterRole", "clusterroles"),
-        "ClusterRoleBinding" => ("ClusterRoleBinding", "clusterrolebindings"),
-        "Role" => ("Role", "roles"),
-        _ => ("RoleBinding", "rolebindings"),
+    let resource = match object["kind"].as_str().unwrap_or_default() {
+        "ClusterRole" => ResourceRef::cluster::<ClusterRole>(),
+        "ClusterRoleBinding" => ResourceRef::cluster::<ClusterRoleBinding>(),
+        "Role" => ResourceRef::namespaced::<Role>(),
+        _ => ResourceRef::namespaced::<RoleBinding>(),
     };
+    let kind = resource.kind.clone();
     let namespace = object["metadata"]["namespace"].as_str();
-    let resource = reference("rbac.authorization.k8s.io", plural, kind, namespace.is_some());
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let api = client.untyped(resource.clone(), namespace);
     let there = match api.get(name).await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use edgek_base_pki::request;
 use edgek_client::{Client, Error, ResourceRef, WatchQuery};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
 /// How long the cluster may take to decide.
@@ -50,22 +51,8 @@ pub(crate) async fn for_server(
     ask(client, &pem, "kubernetes.io/kubelet-serving", "server auth").await
 }
 
-/// Whether a certificate names this user and this key.
-pub(crate) fn is_of(certificate: &str, user: &str, key: &str) -> bool {
-    request::is_of(certificate, user, key)
-}
-
 async fn ask(client: &Client, pem: &str, signer: &str, purpose: &str) -> Result<String, Refusal> {
-    let requests = client.untyped(
-        ResourceRef {
-            group: "certificates.k8s.io".into(),
-            version: "v1".into(),
-            plural: "certificatesigningrequests".into(),
-            kind: "CertificateSigningRequest".into(),
-            namespaced: false,
-        },
-        None,
-    );
+    let requests = client.untyped(ResourceRef::cluster::<CertificateSigningRequest>(), None);
     let object = json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use edgek_base_config::{Config, ServerUrl};
 use edgek_base_lifecycle::{Backoff, Scope, until};
 use edgek_base_pki::authority::{not_after, renew_at};
-use edgek_base_pki::{clock, open_key};
+use edgek_base_pki::{clock, open_key, request};
 use edgek_base_sys::files::write_atomic;
 use edgek_client::{Client, Error as ApiError};
 use edgek_link::{Connection, Error as LinkError, bearer, tls};
@@ -152,7 +152,7 @@ impl Member {
         let ends = not_after(&self.certificate);
         !self.ca.is_empty()
             && ends.is_some_and(|end| end > clock::now())
-            && certificate::is_of(&self.certificate, &self.user(), &self.key)
+            && request::is_of(&self.certificate, &self.user(), &self.key)
     }
 
     /// Who the node is to the API server.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use edgek_base_lifecycle::Scope;
 use edgek_base_sys::files::write_atomic;
-use edgek_client::{Client, ListQuery};
+use edgek_client::{Client, ListQuery, ResourceRef};
 use edgek_control_runtime::{Informer, Item, Key};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -40,14 +41,7 @@ impl Servers {
     /// Follows the cluster's own list until the scope ends.
     pub(crate) fn follow(self, client: &Client, scope: &Scope) {
         let query = ListQuery { fields: format!("metadata.name={NAME}"), ..ListQuery::default() };
-        let slices = edgek_client::ResourceRef {
-            group: "discovery.k8s.io".into(),
-            version: "v1".into(),
-            plural: "endpointslices".into(),
-            kind: "EndpointSlice".into(),
-            namespaced: true,
-        };
-        let api = client.untyped(slices, Some(NAMESPACE));
+        let api = client.untyped(ResourceRef::namespaced::<EndpointSlice>(), Some(NAMESPACE));
         let informer = Informer::<Value>::start(scope, api, query);
         informer.on_change(move |change| {
             if let Some(found) =

@@ -10,6 +10,7 @@ use edgek_base_lifecycle::Backoff;
 use edgek_base_pki::Pki;
 use edgek_base_sys::files::write_atomic;
 use edgek_client::{Api, Client, Error, ResourceRef};
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
@@ -116,12 +117,5 @@ fn disabled_everywhere(config: &Config) -> String {
 }
 
 fn config_maps(client: &Client) -> Api<Value> {
-    let maps = ResourceRef {
-        group: "".into(),
-        version: "v1".into(),
-        plural: "configmaps".into(),
-        kind: "ConfigMap".into(),
-        namespaced: true,
-    };
-    client.untyped(maps, Some("kube-system"))
+    client.untyped(ResourceRef::namespaced::<ConfigMap>(), Some("kube-system"))
 }

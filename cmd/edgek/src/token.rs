@@ -10,6 +10,7 @@ use edgek_base_config::Config;
 use edgek_base_pki::request::hex;
 use edgek_base_sys::files::write_atomic;
 use edgek_client::{Api, Client, ResourceRef};
+use k8s_openapi::api::core::v1::Secret;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
@@ -135,14 +136,7 @@ pub(crate) async fn create(client: &Client, ca: &str, wanted: &Wanted<'_>) -> Re
 }
 
 pub(crate) fn secrets(client: &Client) -> Api<Value> {
-    let secrets = ResourceRef {
-        group: "".into(),
-        version: "v1".into(),
-        plural: "secrets".into(),
-        kind: "Secret".into(),
-        namespaced: true,
-    };
-    client.untyped(secrets, Some("kube-system"))
+    client.untyped(ResourceRef::namespaced::<Secret>(), Some("kube-system"))
 }
 
 /// Letters and digits, each as likely as any other.

@@ -66,8 +66,8 @@ pub(crate) fn time(time: SystemTime) -> Vec<u8> {
     }
 }
 
-/// DER in PEM.
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+/// DER as PEM with this label, such as `CERTIFICATE` (RFC 7468).
+pub fn pem(label: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in encoded.as_bytes().chunks(64) {

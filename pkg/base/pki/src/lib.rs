@@ -20,6 +20,7 @@ mod store;
 
 pub use anybody::believing_anybody;
 pub use authority::{Authority, Issued, Subject};
+pub use der::pem;
 pub use peer::Peer;
 pub use request::{SigningRequest, Usage};
 pub use serving::{Serving, Shown};

@@ -15,6 +15,7 @@ use edgek_base_pki::{Pki, SigningRequest, Usage};
 use edgek_client::{Api, Client, Delete, Error, ListQuery, ResourceRef};
 use edgek_control_runtime::{Informer, Item, Key, Next, Queue, run};
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,13 +54,7 @@ fn addresses(node: Option<&Item>) -> Option<Value> {
 }
 
 fn resource() -> ResourceRef {
-    ResourceRef {
-        group: "certificates.k8s.io".into(),
-        version: "v1".into(),
-        plural: "certificatesigningrequests".into(),
-        kind: "CertificateSigningRequest".into(),
-        namespaced: false,
-    }
+    ResourceRef::cluster::<CertificateSigningRequest>()
 }
 
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use edgek_client::{Api, Client, Delete, Error, ResourceRef};
 use edgek_control_runtime::{Key, Next, Queue, run};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use crate::Start;
@@ -84,14 +85,7 @@ impl NodeKeys {
     }
 
     fn secrets(&self) -> Api<Value> {
-        let secrets = ResourceRef {
-            group: "".into(),
-            version: "v1".into(),
-            plural: "secrets".into(),
-            kind: "Secret".into(),
-            namespaced: true,
-        };
-        self.client.untyped(secrets, Some("kube-system"))
+        self.client.untyped(ResourceRef::namespaced::<Secret>(), Some("kube-system"))
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use edgek_api::selector::label::Selector;
+use edgek_base_pki::pem;
 use edgek_client::{Client, ListQuery};
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::ClusterTrustBundleProjection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
+const CERTIFICATE: &str = "CERTIFICATE";
 
 /// The selected bundles as one PEM file, each certificate once.
 pub(super) async fn anchors(
@@ -67,17 +69,7 @@ async fn by_signer(
 fn merge<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let parsed = texts.flat_map(|text| CertificateDer::pem_slice_iter(text.as_bytes())).flatten();
     let certificates: BTreeSet<Vec<u8>> = parsed.map(|der| der.to_vec()).collect();
-    certificates.iter().map(|der| pem(der)).collect()
-}
-
-fn pem(der: &[u8]) -> String {
-    let encoded = BASE64_STANDARD.encode(der);
-    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in encoded.as_bytes().chunks(64) {
-        text.extend(line.iter().map(|&byte| char::from(byte)));
-        text.push('\n');
-    }
-    text + "-----END CERTIFICATE-----\n"
+    certificates.iter().map(|der| pem(CERTIFICATE, der)).collect()
 }
 
 #[cfg(test)]
@@ -86,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_certificate_of_two_bundles_is_written_once() {
-        let (one, two) = (pem(b"one"), pem(b"two"));
+        let (one, two) = (pem(CERTIFICATE, b"one"), pem(CERTIFICATE, b"two"));
         let bundles = [format!("# the first\n{one}{two}"), one.clone()];
         let merged = merge(bundles.iter().map(String::as_str));
         assert_eq!(merged, one.clone() + &two);
