@@ -352,6 +352,8 @@ fn script(folder: &std::path::Path, arguments: &[&str]) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster");
     let mut script = std::process::Command::new(path);
     script.env("EDGEK", edgek()).env("EDGEK_CLUSTER_DIR", folder).env("EDGEK_CLUSTER_SUBNET", "198.18.251");
+    // The proxy of a company does not know these addresses.
+    script.env("HTTPS_PROXY", "http://127.0.0.1:9").env("HTTP_PROXY", "http://127.0.0.1:9");
     let output = script.args(arguments).output().expect("scripts/cluster");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
