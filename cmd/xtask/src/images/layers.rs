@@ -140,8 +140,11 @@ impl Builder {
             let present = ["bin", "sbin", "usr/bin", "usr/sbin"]
                 .iter()
                 .any(|folder| rootfs.contains(&format!("{folder}/{name}")));
-            if !present {
-                rootfs.link(path, "/bin/busybox");
+            // Upstream's busybox has all of its commands in /bin, and some tests name them so.
+            for path in [path, &format!("bin/{name}")] {
+                if !present && !rootfs.contains(path) {
+                    rootfs.link(path, "/bin/busybox");
+                }
             }
         }
         Ok(())
