@@ -169,9 +169,9 @@ pub(crate) async fn patch(
     resource: &Arc<Resource>,
     part: Part,
 ) -> Result<Response<Body>, Rejection> {
+    let kind = patch_kind(&call.parts.headers)?;
     let output = call.accept.object(resource)?;
     let options = WriteOptions::parse(call.query(), "PatchOptions")?;
-    let kind = patch_kind(&call.parts.headers)?;
     let body = body::read(call.body).await?;
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     let change = Patch {

@@ -149,17 +149,20 @@ async fn write_scale(
     path: &ResourcePath,
     resource: &Arc<Resource>,
 ) -> Result<Response<Body>, Rejection> {
+    let patch = match call.info.verb {
+        "patch" => Some(rest::patch_kind(&call.parts.headers)?),
+        _ => None,
+    };
     let output = call.accept.plain()?;
-    let patches = call.info.verb == "patch";
-    let options = WriteOptions::parse(call.query(), if patches { "PatchOptions" } else { "UpdateOptions" })?;
+    let kind = if patch.is_some() { "PatchOptions" } else { "UpdateOptions" };
+    let options = WriteOptions::parse(call.query(), kind)?;
     let gvk = GroupVersionKind { group: "autoscaling".into(), version: "v1".into(), kind: "Scale".into() };
     let expected = call.server.expected(gvk)?;
     let headers = call.parts.headers.clone();
     let bytes = body::read(call.body).await?;
     let admission = call.server.admission.admit(call.authorized, options.dry_run);
     let key = key(path, resource);
-    let updated = if patches {
-        let kind = rest::patch_kind(&headers)?;
+    let updated = if let Some(kind) = patch {
         let change = Patch {
             kind,
             body: &bytes,

@@ -190,6 +190,9 @@ async fn patches_of_every_kind_apply() {
             .json();
     assert_eq!(merged["metadata"]["labels"], json!({"b": "3"}));
     assert_eq!(patch("application/apply-patch+yaml", json!({})).await.code, 415);
+    let forced = format!("{path}?force=true");
+    let forced = test.send("PATCH", &forced, &[("content-type", "application/apply-patch+yaml")], "{}").await;
+    assert_eq!(forced.code, 415, "a format that is not known comes before the options that go with it");
 }
 
 #[tokio::test]
