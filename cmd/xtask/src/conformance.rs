@@ -18,6 +18,7 @@ use run::Run;
 
 mod cluster;
 mod gate;
+mod missing;
 mod results;
 mod run;
 mod suite;

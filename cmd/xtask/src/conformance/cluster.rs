@@ -58,6 +58,10 @@ impl Cluster {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter"]);
         command.arg(format!("--net=/run/netns/ekc{}-0", id(&self.folder))).arg("--").arg(program);
+        // Nothing outside is reached; a proxy of this machine does not know the cluster's addresses.
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+            command.env_remove(name);
+        }
         command
     }
 

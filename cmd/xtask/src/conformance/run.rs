@@ -12,16 +12,19 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
 use super::cluster::Cluster;
+use super::missing::{self, Missing};
 use super::results::{Outcome, Record, Results};
 use super::suite;
 use crate::{embed, machine, process, workspace};
 
 /// How long one test may take. The longest of upstream's waits for ten minutes of compaction.
 const LIMIT: &str = "15m";
+/// The same for a test of what is known to be missing: most of them would wait in vain for many minutes.
+const LIMIT_OF_MISSING: &str = "2m";
 /// What a test that never ran is taken to take, in seconds.
 const GUESS: u64 = 30;
 
@@ -31,6 +34,7 @@ pub(super) struct Run<'a> {
     procs: usize,
     folder: PathBuf,
     commit: String,
+    missing: Missing,
 }
 
 /// How one test ended.
@@ -46,16 +50,20 @@ impl<'a> Run<'a> {
     pub(super) fn new(cluster: &'a Cluster, procs: usize) -> Result<Self> {
         let folder = workspace::build_dir().join("conformance/run");
         fs::create_dir_all(&folder)?;
-        Ok(Self { cluster, procs, folder, commit: commit()? })
+        Ok(Self { cluster, procs, folder, commit: commit()?, missing: Missing::load()? })
     }
 
     /// Runs tests and notes down how each ended; returns how many did not pass. Those marked `[Serial]` run alone,
-    /// after the others; those that failed before come last in either part, and the longest first.
+    /// after the others; in either part what is known to be missing comes last, before it those that failed when they
+    /// last ran, and the longest first.
     pub(super) fn tests(&self, names: &[String], results: &mut Results) -> Result<usize> {
+        let unknown = self.missing.unknown(&results.names().collect::<Vec<_>>());
+        ensure!(unknown.is_empty(), "no test is named as {} says: {unknown:?}", missing::LIST);
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         names.sort_by_key(|name| {
             let last = results.get(name).map(|record| (record.outcome, record.seconds));
             (
+                self.missing.contains(name),
                 last.is_some_and(|(outcome, _)| outcome == Outcome::Failed),
                 u64::MAX - last.map_or(0, |(_, s)| s),
             )
@@ -125,7 +133,8 @@ impl<'a> Run<'a> {
         e2e.arg("--kubeconfig").arg(self.cluster.kubeconfig());
         e2e.arg("--kubectl-path").arg(embed::programs().join("kubectl"));
         e2e.args(["--node-schedulable-timeout=1m", "--system-pods-startup-timeout=1m"]);
-        e2e.args(["--ginkgo.v", "--ginkgo.no-color", "--ginkgo.timeout", LIMIT]);
+        let limit = if self.missing.contains(name) { LIMIT_OF_MISSING } else { LIMIT };
+        e2e.args(["--ginkgo.v", "--ginkgo.no-color", "--ginkgo.timeout", limit]);
         e2e.arg("--ginkgo.focus").arg(format!("{}$", quote(name)));
         let status = e2e.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).status()?;
         let took = began.elapsed();
