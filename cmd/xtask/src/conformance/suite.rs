@@ -16,8 +16,9 @@ pub(super) fn programs() -> PathBuf {
 }
 
 /// Builds `e2e.test`, ginkgo and the runner of the in-cluster image, unless the last run had the same sources and
-/// compiler. kubectl comes from the bundle, which has the suite's version.
+/// compiler. kubectl comes from the bundle, which has the suite's version and is built too.
 pub(super) fn build() -> Result<()> {
+    embed::run()?;
     let module = workspace::root().join("conformance");
     let bin = programs();
     fs::create_dir_all(&bin)?;
