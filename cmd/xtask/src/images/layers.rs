@@ -228,6 +228,10 @@ fn conformance(_: &Builder, rootfs: &mut Rootfs) -> Result<()> {
         let content = fs::read(&program).with_context(|| format!("read {}", program.display()))?;
         rootfs.file(&format!("usr/local/bin/{name}"), 0o755, content);
     }
+    // The names by which sonobuoy starts the runner.
+    for name in ["gorunner", "run_e2e.sh"] {
+        rootfs.link(name, "/usr/local/bin/kubeconformance");
+    }
     // Where the runner's flags point.
     rootfs.folder("kubernetes/cluster", 0o755);
     Ok(())
