@@ -76,3 +76,65 @@ pub(crate) fn addresses(answer: &[u8]) -> Result<Vec<Record>, Error> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::question;
+
+    const ADDRESS: &[u8] = &[192, 0, 2, 7];
+
+    /// A record of the name that is asked for.
+    fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(data.len()).unwrap();
+        let head = [[0xc0, 12], kind.to_be_bytes(), wire::IN.to_be_bytes()].concat();
+        [&head[..], &ttl.to_be_bytes(), &length.to_be_bytes(), data].concat()
+    }
+
+    /// The SOA record of a denial that is good for so long.
+    fn authority(ttl: u32, negative_ttl: u32) -> Vec<u8> {
+        record(wire::SOA, ttl, &[&[0; 18], &negative_ttl.to_be_bytes()[..]].concat())
+    }
+
+    fn message(code: Code, answers: &[Vec<u8>], authorities: &[Vec<u8>]) -> Vec<u8> {
+        let mut message = question("example.com", wire::A).unwrap();
+        message[2] |= 0x80;
+        message[3] = code as u8;
+        message[7] = u8::try_from(answers.len()).unwrap();
+        message[9] = u8::try_from(authorities.len()).unwrap();
+        message.extend(answers.iter().chain(authorities).flatten());
+        message
+    }
+
+    #[test]
+    fn an_answer_lasts_as_long_as_its_shortest_record_and_a_denial_as_its_zone_says() {
+        let check = |message: &[u8], seconds: u64| {
+            assert_eq!(lifetime(message).unwrap(), Duration::from_secs(seconds), "{message:?}");
+        };
+        let address = |ttl: u32| record(wire::A, ttl, ADDRESS);
+        check(&message(Code::NoError, &[address(60), address(20)], &[]), 20);
+        for code in [Code::NoName, Code::NoError] {
+            check(&message(code, &[], &[authority(300, 30)]), 30);
+            check(&message(code, &[], &[authority(10, 30)]), 10);
+            check(&message(code, &[], &[]), 0);
+        }
+        check(&message(Code::ServerFailure, &[], &[authority(300, 30)]), 0);
+        let mut cut = message(Code::NoError, &[address(60)], &[]);
+        cut[2] |= 0x02;
+        check(&cut, 0);
+    }
+
+    #[test]
+    fn what_was_remembered_lasts_only_as_long_as_is_left() {
+        let aged = |seconds: u32| {
+            let mut answer = message(Code::NoError, &[record(wire::A, 60, ADDRESS)], &[authority(30, 5)]);
+            grow_older(&mut answer, seconds).unwrap();
+            answer
+        };
+        let expected =
+            |ttl, zone| message(Code::NoError, &[record(wire::A, ttl, ADDRESS)], &[authority(zone, 5)]);
+        assert_eq!(aged(0), expected(60, 30));
+        assert_eq!(aged(20), expected(40, 10));
+        assert_eq!(aged(50), expected(10, 0));
+    }
+}

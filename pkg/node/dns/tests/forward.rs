@@ -132,6 +132,29 @@ fn other_names_come_from_the_hosts_name_server_and_are_remembered() {
     });
 }
 
+/// Lets time pass for the name service.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[test]
+fn what_is_remembered_ages_and_is_asked_for_again_after_half_a_minute() {
+    on_a_host(&format!("nameserver {OTHER}\n"), |scope| async move {
+        let asked = name_server(&scope, Duration::ZERO).await;
+        let lasts = async || {
+            let answer = ask(&query(1, "example.com")).await;
+            u32::from_be_bytes(*answer[answer.len() - 10..].first_chunk().unwrap())
+        };
+        assert_eq!(lasts().await, 60);
+        pass(Duration::from_secs(20)).await;
+        assert_eq!((lasts().await, asked.load(Ordering::Relaxed)), (40, 1));
+        pass(Duration::from_secs(11)).await;
+        assert_eq!((lasts().await, asked.load(Ordering::Relaxed)), (60, 2));
+    });
+}
+
 #[test]
 fn the_same_question_is_asked_once_at_a_time() {
     on_a_host(&format!("nameserver {OTHER}\n"), |scope| async move {
