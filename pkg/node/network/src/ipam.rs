@@ -122,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn an_address_rests_before_another_pod_gets_it() {
+        let mut ipam = Ipam::new(Range { network: Ipv4Addr::new(10, 42, 0, 0), prefix: 29 }, []);
+        let first = ipam.take().unwrap();
+        ipam.free(first);
+        assert_eq!(ipam.take(), Some(Ipv4Addr::new(10, 42, 0, 3)));
+    }
+
+    #[test]
     fn what_was_taken_before_a_restart_stays_taken() {
         let range = Range { network: Ipv4Addr::new(10, 42, 0, 0), prefix: 24 };
         let mut ipam = Ipam::new(range, [Ipv4Addr::new(10, 42, 0, 2), Ipv4Addr::new(10, 42, 0, 7)]);

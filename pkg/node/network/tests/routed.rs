@@ -129,6 +129,19 @@ fn a_node_without_a_range_has_no_pods_and_one_that_had_a_range_keeps_it() {
 }
 
 #[test]
+fn addresses_run_out_and_are_free_again_when_their_pods_are_gone() {
+    on_a_host(|config| async {
+        let network = RoutedNetwork::start(config).await.unwrap();
+        network.assign(range("10.42.0.0/30")).await.unwrap();
+        network.setup(&pod("a", vec![])).await.unwrap();
+        let refused = network.setup(&pod("b", vec![])).await.unwrap_err();
+        assert!(matches!(refused, Error::Exhausted(_)), "{refused}");
+        network.teardown("a").await.unwrap();
+        network.setup(&pod("b", vec![])).await.unwrap();
+    });
+}
+
+#[test]
 fn pods_of_two_nodes_reach_each_other_without_another_address_in_between() {
     on_a_host(|config| async {
         let other = config.run_dir.join("other");
@@ -213,7 +226,8 @@ fn a_host_port_leads_to_its_pod_until_the_pod_is_torn_down() {
 fn a_pod_cannot_reach_what_listens_on_the_nodes_loopback() {
     on_a_host(|config| async {
         let network = started(config).await;
-        let pod = network.setup(&pod("a", vec![])).await.unwrap();
+        // The interface of a pod with a host port takes packets from and for loopback.
+        let pod = network.setup(&pod("a", vec![host_port(18080, 80)])).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         // A privileged pod can send packets for 127.0.0.1 to the node.
