@@ -123,3 +123,62 @@ fn diff(before: &Elements, after: Elements) -> Change {
     let add = after.into_iter().filter(|(key, value)| before.get(key) != Some(value)).collect();
     Change { remove, add, flows: BTreeMap::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elements::{Set, Value};
+    use crate::rules::Masquerade;
+
+    /// What changes when this Service leads a port of 192.0.2.9 to one endpoint; without one it is gone.
+    fn set(state: &mut State, service: &str, port: u16, endpoint: Option<&str>) -> Change {
+        let frontend = Frontend { address: Ipv4Addr::new(192, 0, 2, 9), protocol: Protocol::Tcp, port };
+        let backend = |endpoint: &str| Backend {
+            endpoints: vec![endpoint.parse().unwrap()],
+            inside: None,
+            serving: Vec::new(),
+            elsewhere: false,
+            masquerade: Masquerade::Everyone,
+            affinity: None,
+            sources: Vec::new(),
+        };
+        let frontends = endpoint.map(|endpoint| (frontend, backend(endpoint))).into_iter().collect();
+        state.set([(Key::new("a", service), frontends)].into())
+    }
+
+    /// The last bytes of the endpoints' addresses.
+    fn endpoints(elements: &Elements) -> Vec<u8> {
+        let addresses = elements.values().filter_map(|value| match value {
+            Value::Address(address) => Some(address[3]),
+            _ => None,
+        });
+        addresses.collect()
+    }
+
+    fn hairpins(elements: &Elements) -> usize {
+        elements.keys().filter(|(set, _)| *set == Set::Hairpins).count()
+    }
+
+    #[test]
+    fn of_services_that_want_the_same_address_and_port_the_first_by_name_gets_it() {
+        let mut state = State::default();
+        assert_eq!(endpoints(&set(&mut state, "b", 80, Some("10.42.0.2:80")).add), [2]);
+        assert_eq!(endpoints(&set(&mut state, "a", 80, Some("10.42.0.1:80")).add), [1]);
+        assert_eq!(endpoints(&set(&mut state, "c", 80, Some("10.42.0.3:80")).add), [0; 0]);
+        assert_eq!(endpoints(&state.all().add), [1]);
+        assert_eq!(endpoints(&set(&mut state, "a", 80, None).add), [2]);
+    }
+
+    #[test]
+    fn a_pod_reaches_itself_as_long_as_a_service_leads_to_it() {
+        let mut state = State::default();
+        let mut change = |service, port, endpoint| {
+            let change = set(&mut state, service, port, endpoint);
+            (hairpins(&change.add), hairpins(&change.remove))
+        };
+        assert_eq!(change("a", 80, Some("10.42.0.1:80")), (1, 0));
+        assert_eq!(change("b", 81, Some("10.42.0.1:80")), (0, 0));
+        assert_eq!(change("a", 80, None), (0, 0));
+        assert_eq!(change("b", 81, None), (0, 1));
+    }
+}
