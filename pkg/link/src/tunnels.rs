@@ -186,9 +186,12 @@ mod tests {
             stuck.push(stream);
         }
         let mut stream = tunnels.open("w", "echo:1").await.unwrap();
-        stream.write_all(b"hello").await.unwrap();
         let mut read = [0; 5];
-        stream.read_exact(&mut read).await.unwrap();
+        let echoed = async {
+            stream.write_all(b"hello").await.unwrap();
+            stream.read_exact(&mut read).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), echoed).await.expect("the others hold it up");
         assert_eq!(&read, b"hello");
     }
 
