@@ -205,3 +205,30 @@ fn condition(kind: &str, reason: &str, message: &str) -> Value {
         "lastUpdateTime": now, "lastTransitionTime": now,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_stays_for_an_hour_when_it_is_settled_and_for_a_day_otherwise() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let left = |created: &str, status: Value| {
+            let request: Request = serde_json::from_value(json!({
+                "metadata": {"uid": "u", "creationTimestamp": created},
+                "spec": {"request": "", "signerName": "x"},
+                "status": status,
+            }))
+            .unwrap();
+            request.left(now).as_secs() / 60
+        };
+        let condition = |kind: &str| json!({"conditions": [{"type": kind}]});
+        assert_eq!(left("2026-11-21T11:30:00Z", json!({})), 23 * 60 + 30);
+        assert_eq!(left("2026-11-21T11:30:00Z", condition("Approved")), 23 * 60 + 30);
+        for settled in [condition("Denied"), condition("Failed"), json!({"certificate": "Yw=="})] {
+            assert_eq!(left("2026-11-21T11:30:00Z", settled.clone()), 30, "{settled}");
+            assert_eq!(left("2026-11-21T10:30:00Z", settled), 0);
+        }
+        assert_eq!(left("2026-11-20T11:30:00Z", json!({})), 0);
+    }
+}

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use edgek_api::resource::Catalog;
 use edgek_api::schema::Schema;
 use edgek_apiserver_authn::{Authenticator, Error, Object, Objects, PRIVILEGED_GROUP, Tokens, User};
-use edgek_apiserver_authz::AlwaysAllow;
+use edgek_apiserver_authz::{Attributes, Authorizer, Decision, Target};
 use edgek_apiserver_http::{NoDial, Parts, Server};
 use edgek_base_lifecycle::Scope;
 use edgek_base_pki::Pki;
@@ -36,6 +36,19 @@ impl Authenticator for Nobody {
 
     async fn authenticate_token(&self, _: &str, _: &[String]) -> Result<(Arc<User>, Vec<String>), Error> {
         Err(Error::Token("unknown".into()))
+    }
+}
+
+/// Lets everybody do everything, but for jane, who may become no node.
+struct AllButJane;
+
+impl Authorizer for AllButJane {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let becomes = matches!(attributes.target, Target::Resource { subresource: "nodeclient", .. });
+        match becomes && attributes.user.name == "jane" {
+            true => Decision::NoOpinion { reason: String::new() },
+            false => Decision::Allow { reason: String::new() },
+        }
     }
 }
 
@@ -64,7 +77,7 @@ async fn cluster_of_many() -> (Scope, impl Fn(&str) -> Client) {
         catalog,
         schema: Schema::builtin(),
         authenticator: Arc::new(Nobody),
-        authorizer: Arc::new(AlwaysAllow),
+        authorizer: Arc::new(AllButJane),
         tokens: Arc::new(Tokens::new(&key, issuer, Arc::new(Nobody)).unwrap()),
         dial: Arc::new(NoDial),
         ca: String::new(),
@@ -329,6 +342,9 @@ async fn a_service_has_the_endpoints_of_its_ready_pods_and_those_written_by_hand
 #[tokio::test]
 async fn every_node_has_a_range_of_its_own_and_a_free_one_is_given_again() {
     let (scope, client) = cluster().await;
+    // Where events about nodes are.
+    let namespace = json!({"metadata": {"name": "default"}});
+    client.untyped(resource("", "namespaces", false), None).create(&namespace).await.unwrap();
     let nodes = client.untyped(resource("", "nodes", false), None);
     let ranges = async |count: usize| {
         let look = |list: &[Value]| {
@@ -342,13 +358,69 @@ async fn every_node_has_a_range_of_its_own_and_a_free_one_is_given_again() {
         eventually(&nodes, look).await
     };
     let node = |name: &str| json!({"metadata": {"name": name}});
-    nodes.create(&node("a")).await.unwrap();
-    assert_eq!(ranges(1).await, r#""a" 10.42.0.0/24"#);
-    nodes.create(&node("b")).await.unwrap();
+    // Both at once: the second is looked at before the first is seen to have its range.
+    let (a, b) = (node("a"), node("b"));
+    let (a, b) = tokio::join!(nodes.create(&a), nodes.create(&b));
+    a.and(b).unwrap();
     assert_eq!(ranges(2).await, r#""a" 10.42.0.0/24, "b" 10.42.1.0/24"#);
     nodes.create(&node("c")).await.unwrap();
+    let events = client.untyped(resource("", "events", true), Some("default"));
+    let tells =
+        |event: &Value| event["reason"] == "CIDRNotAvailable" && event["involvedObject"]["name"] == "c";
+    eventually(&events, |list| list.iter().any(tells).then_some(())).await;
     nodes.delete("a", &Delete::default()).await.unwrap();
     assert_eq!(ranges(2).await, r#""b" 10.42.1.0/24, "c" 10.42.0.0/24"#);
+    scope.close(Duration::from_secs(5)).await.unwrap();
+}
+
+const SERVING: &str = "kubernetes.io/kubelet-serving";
+
+fn requests(client: &Client) -> Api<Value> {
+    client.untyped(resource("certificates.k8s.io", "certificatesigningrequests", false), None)
+}
+
+/// A request for a certificate of `user`, a node.
+fn request(name: &str, key: &str, user: &str, signer: &str, names: &[String]) -> Value {
+    let pem = edgek_base_pki::request::make(key, user, "system:nodes", names).unwrap();
+    let purpose = if signer == SERVING { "server auth" } else { "client auth" };
+    let usages = ["digital signature", purpose];
+    json!({"metadata": {"name": name}, "spec": {"request": STANDARD.encode(pem), "signerName": signer, "usages": usages}})
+}
+
+/// Waits until a request has its certificate.
+async fn certified(requests: &Api<Value>, name: &str) {
+    let made =
+        |request: &Value| request["metadata"]["name"] == name && request["status"]["certificate"].is_string();
+    eventually(requests, |list| list.iter().any(made).then_some(())).await;
+}
+
+#[tokio::test]
+async fn whoever_may_join_becomes_a_node_and_only_a_node_itself_serves_under_its_name() {
+    let (scope, client_of) = cluster_of_many().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
+    let (joining, own) = ("kubernetes.io/kube-apiserver-client-kubelet", ["a".to_owned()]);
+    let admin = client_of("admin");
+    // The keys of nodes are in kube-system.
+    for (plural, name) in [("nodes", "a"), ("namespaces", "kube-system")] {
+        let object = json!({"metadata": {"name": name}});
+        admin.untyped(resource("", plural, false), None).create(&object).await.unwrap();
+    }
+    let ask = async |user: &str, name: &str, node: &str, signer: &str, names: &[String]| {
+        let request = request(name, &key, &format!("system:node:{node}"), signer, names);
+        requests(&client_of(user)).create(&request).await.unwrap();
+    };
+    ask("jane", "hers", "b", joining, &[]).await;
+    ask("system:node:c", "another", "a", SERVING, &own).await;
+    ask("joe", "his", "b", joining, &[]).await;
+    ask("system:node:a", "own", "a", SERVING, &own).await;
+    // Requests are looked at one after the other.
+    let requests = requests(&admin);
+    certified(&requests, "his").await;
+    certified(&requests, "own").await;
+    for name in ["hers", "another"] {
+        assert_eq!(requests.get(name).await.unwrap()["status"]["conditions"], Value::Null, "{name}");
+    }
     scope.close(Duration::from_secs(5)).await.unwrap();
 }
 
@@ -358,32 +430,23 @@ async fn a_node_that_asks_before_it_is_known_is_certified_when_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
     let names = ["a", "192.0.2.7"].map(str::to_owned);
-    let requests = client_of("system:node:a")
-        .untyped(resource("certificates.k8s.io", "certificatesigningrequests", false), None);
-    let ask = async |name: &str, signer: &str, purpose: &str, names: &[String]| {
-        let pem = edgek_base_pki::request::make(&key, "system:node:a", "system:nodes", names).unwrap();
-        let spec = json!({"request": STANDARD.encode(pem), "signerName": signer, "usages": ["digital signature", purpose]});
-        requests.create(&json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
+    let requests = requests(&client_of("system:node:a"));
+    let ask = async |name: &str, signer: &str, names: &[String]| {
+        requests.create(&request(name, &key, "system:node:a", signer, names)).await.unwrap();
     };
-    let certified = async |name: &str| {
-        let made = |request: &Value| {
-            request["metadata"]["name"] == name && request["status"]["certificate"].is_string()
-        };
-        eventually(&requests, |list| list.iter().any(made).then_some(())).await;
-    };
-    ask("server", "kubernetes.io/kubelet-serving", "server auth", &names).await;
+    ask("server", SERVING, &names).await;
     // Requests are looked at one after the other: when this one has its certificate, the first was seen in vain.
-    ask("client", "kubernetes.io/kube-apiserver-client", "client auth", &[]).await;
+    ask("client", "kubernetes.io/kube-apiserver-client", &[]).await;
     let condition = json!({"type": "Approved", "status": "True", "reason": "Test"});
     let approved = Patch::Merge(json!({"status": {"conditions": [condition]}}));
     requests.patch("client", "approval", &approved).await.unwrap();
-    certified("client").await;
+    certified(&requests, "client").await;
     assert_eq!(requests.get("server").await.unwrap()["status"]["certificate"], Value::Null);
     let admin = client_of("admin");
     let nodes = admin.untyped(resource("", "nodes", false), None);
     nodes.create(&json!({"metadata": {"name": "a"}})).await.unwrap();
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}});
     nodes.patch("a", "status", &Patch::Strategic(status)).await.unwrap();
-    certified("server").await;
+    certified(&requests, "server").await;
     scope.close(Duration::from_secs(5)).await.unwrap();
 }

@@ -89,6 +89,8 @@ fn of_a_node(read: &SigningRequest) -> Result<(), String> {
 mod tests {
     use super::*;
     use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use edgek_base_pki::authority::not_after;
+    use edgek_base_pki::clock;
     use serde_json::json;
 
     /// What becomes of a request of this signer for a user in a group, with usages and names.
@@ -109,6 +111,35 @@ mod tests {
         }))
         .unwrap();
         check(&request, &SigningRequest::parse(pem.as_bytes()).unwrap()).map(|usages| usages.len())
+    }
+
+    #[test]
+    fn a_certificate_is_of_its_signers_ca_and_lasts_no_longer_than_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::open(folder.path()).unwrap();
+        for (signer, ca) in
+            [(CLIENT, &pki.client_ca), (NODE_CLIENT, &pki.client_ca), (NODE_SERVING, &pki.server_ca)]
+        {
+            assert_eq!(authority(&pki, signer).unwrap().pem(), ca.pem(), "{signer}");
+        }
+        let key = edgek_base_pki::open_key(&folder.path().join("key")).unwrap();
+        let pem = edgek_base_pki::request::make(&key, "jane", "team", &[]).unwrap();
+        let days_of = |seconds: Option<u64>| {
+            let request: Request = serde_json::from_value(json!({
+                "metadata": {"uid": "u", "creationTimestamp": "2026-11-21T00:00:00Z"},
+                "spec": {"request": STANDARD.encode(&pem), "signerName": CLIENT, "usages": ["client auth"],
+                         "expirationSeconds": seconds},
+            }))
+            .unwrap();
+            let read = SigningRequest::parse(pem.as_bytes()).unwrap();
+            let Answer::Certificate(certificate) = sign(&pki, &request, &read) else {
+                panic!("no certificate")
+            };
+            let lasts = not_after(&certificate).unwrap().duration_since(clock::now()).unwrap();
+            // It began a moment ago.
+            (lasts.as_secs() + 3600) / 86_400
+        };
+        assert_eq!([days_of(None), days_of(Some(864_000)), days_of(Some(10 * 31_536_000))], [365, 10, 365]);
     }
 
     #[test]

@@ -185,6 +185,23 @@ fn slices_of_a_service_that_had_the_name_before_are_replaced() {
 }
 
 #[test]
+fn slices_of_an_address_family_that_the_service_has_no_more_go() {
+    let dual = service(&json!({"ipFamilies": ["IPv4", "IPv6"]}));
+    let slices = applied(vec![], plan(&dual, &pods(0..1), zone_of, vec![]));
+    assert_eq!(slices.iter().map(|slice| &*slice.address_type).collect::<Vec<_>>(), ["IPv4", "IPv6"]);
+    let changes = plan(&service(&json!({})), &pods(0..1), zone_of, slices);
+    assert_eq!((changes.create.len(), changes.update.len()), (0, 0));
+    assert_eq!(changes.delete.iter().map(|slice| &*slice.address_type).collect::<Vec<_>>(), ["IPv6"]);
+}
+
+#[test]
+fn a_service_that_is_being_deleted_gets_no_new_slices() {
+    let mut service = service(&json!({}));
+    service.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    assert_eq!(plan(&service, &pods(0..1), zone_of, vec![]), Changes::default());
+}
+
+#[test]
 fn labels_follow_the_service_but_for_the_reserved_ones() {
     let mut service = service(&json!({}));
     let slices = applied(vec![], plan(&service, &pods(0..1), zone_of, vec![]));

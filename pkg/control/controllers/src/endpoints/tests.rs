@@ -120,6 +120,29 @@ fn endpoints_of_a_headless_service_are_marked_and_need_no_ports() {
 }
 
 #[test]
+fn addresses_that_are_not_ready_are_published_on_demand() {
+    let mut service = service(false);
+    service.spec.publish_not_ready_addresses = true;
+    let subset = plan(&service, &pods(), None, None).unwrap().subsets.remove(0);
+    let ips: Vec<_> = subset.addresses.iter().map(|address| &*address.ip).collect();
+    assert_eq!((ips, subset.not_ready_addresses), (vec!["10.42.0.1", "10.42.0.2", "10.42.0.3"], vec![]));
+}
+
+#[test]
+fn endpoints_say_that_some_are_left_out() {
+    let pod = |number: usize| {
+        let status = json!({"podIPs": [{"ip": format!("10.42.{}.{}", number / 250, number % 250)}],
+                            "conditions": [{"type": "Ready", "status": "True"}]});
+        serde_json::from_value(json!({"metadata": {"uid": number.to_string()}, "status": status})).unwrap()
+    };
+    let pods: Vec<Pod> = (0..1001).map(pod).collect();
+    let all = plan(&service(false), &pods, None, None).unwrap();
+    assert_eq!(all.strings("annotations")["endpoints.kubernetes.io/over-capacity"], "truncated");
+    let fewer = plan(&service(false), &pods[..1000], Some(&all), None).unwrap();
+    assert_eq!(fewer.strings("annotations").len(), 0);
+}
+
+#[test]
 fn a_service_without_pods_has_endpoints_without_subsets() {
     let wanted = plan(&service(false), &[], None, None).unwrap();
     assert_eq!(wanted.subsets, []);
