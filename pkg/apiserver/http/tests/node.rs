@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use edgek_apiserver_http::{BoxedIo, Dial, Target};
 use edgek_base_lifecycle::Scope;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const PODS: &str = "/api/v1/namespaces/a/pods";
 
-/// A kubelet that tells what it was asked, echoes upgraded streams and fails logs of the container `broken`.
+/// A kubelet that tells what it was asked, repeats what `/echo` was sent, echoes upgraded streams and fails logs of the container `broken`.
 struct Kubelet(Scope);
 
 #[async_trait]
@@ -58,6 +58,16 @@ async fn answer(
         return Ok(response.body(Full::default()).unwrap());
     }
     let path = request.uri().path_and_query().unwrap().as_str().to_owned();
+    if path.starts_with("/echo") {
+        let header = |name: &str| {
+            let value = request.headers().get(name).map(|value| value.to_str().unwrap());
+            format!("{name}: {}", value.unwrap_or("none"))
+        };
+        let head =
+            format!("{} {path} {}, {}\n", request.method(), header("x-own"), header("impersonate-user"));
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        return Ok(Response::new(Full::from([head.as_bytes(), &body].concat())));
+    }
     let authorization = request.headers().contains_key("authorization");
     let code = if path.contains("broken") { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let text = if path.contains("broken") {
@@ -107,6 +117,17 @@ async fn logs_and_proxies_go_where_they_are_answered() {
         test.send("GET", "/api/v1/nodes/n/proxy", &[], "").await.headers["location"],
         "/api/v1/nodes/n/proxy/"
     );
+}
+
+#[tokio::test]
+async fn a_proxied_request_arrives_as_it_was_sent() {
+    let test = start().await;
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        let headers = [("authorization", "Bearer secret"), ("x-own", "mine"), ("impersonate-user", "joe")];
+        let answer = test.send(method, &format!("{PODS}/p:81/proxy/echo?a=b"), &headers, "the body").await;
+        let text = String::from_utf8(answer.bytes).unwrap();
+        assert_eq!(text, format!("{method} /echo?a=b x-own: mine, impersonate-user: none\nthe body"));
+    }
 }
 
 #[tokio::test]
