@@ -7,11 +7,13 @@
 pub mod api;
 mod machine;
 mod namespace;
+mod port_forward;
 mod reboot;
 mod registry;
 mod terminal;
 mod worker;
 
+use std::fmt::Debug;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 
 pub use machine::Machine;
 pub use namespace::Namespace;
+pub use port_forward::PortForward;
 pub use registry::Registry;
 pub use terminal::Terminal;
 
@@ -367,6 +370,27 @@ impl Host {
         while !condition() {
             if now() > deadline {
                 self.fail(&format!("not within {} s: {what}", PATIENCE.as_secs()));
+            }
+            pause(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until `look` sees what is expected; the test that waits in vain tells what it saw last.
+    pub fn eventually_sees<T: Debug + PartialEq<E>, E: Debug>(
+        &self,
+        what: &str,
+        expected: &E,
+        mut look: impl FnMut() -> T,
+    ) {
+        let deadline = now() + PATIENCE;
+        loop {
+            let seen = look();
+            if seen == *expected {
+                return;
+            }
+            if now() > deadline {
+                let patience = PATIENCE.as_secs();
+                self.fail(&format!("not within {patience} s: {what}: {expected:?}, but {seen:?}"));
             }
             pause(Duration::from_millis(10));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgek_tests::{AGNHOST, BUSYBOX, Host, Namespace, edgek, pause};
+use edgek_tests::{AGNHOST, BUSYBOX, Host, Namespace, PortForward, edgek, pause};
 use hyper::http::Method;
 use serde_json::{Value, json};
 
@@ -36,8 +36,10 @@ fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_conne
     assert!(namespace.kubectl(&["logs", "web"]).contains("Started HTTP server"));
     assert_eq!(namespace.exec("web", &["hostname"]), "web\n");
     assert_eq!(namespace.kubectl_with_input(&["exec", "-i", "web", "--", "cat"], "through"), "through");
-    let proxied = format!("/api/v1/namespaces/{}/pods/web:8080/proxy/hostname", namespace.name());
-    assert_eq!(host.kubectl(&["get", "--raw", &proxied]), "web");
+    let proxied = format!("/api/v1/namespaces/{}/pods/web:8080/proxy", namespace.name());
+    assert_eq!(host.kubectl(&["get", "--raw", &format!("{proxied}/hostname")]), "web");
+    let agent = host.kubectl(&["get", "--raw", &format!("{proxied}/header?key=User-Agent")]);
+    assert!(agent.starts_with("kubectl/"), "{agent}");
     assert_eq!(host.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/healthz"]), "ok");
     let stats = host.kubectl(&["get", "--raw", "/api/v1/nodes/worker/proxy/stats/summary"]);
     assert!(stats.contains("\"nodeName\":\"worker\"") && stats.contains("web"), "{stats}");
@@ -48,15 +50,10 @@ fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_conne
         &format!("{{nodeName: worker, containers: [{{name: c, image: \"{BUSYBOX}\", stdin: true, stdinOnce: true, command: [cat]}}]}}"),
     );
     assert!(namespace.kubectl_with_input(&["attach", "-i", "cat"], "attached").contains("attached"));
-    let forward = format!(
-        "busybox timeout 10 \"$0\" kubectl --namespace={} port-forward pod/web 18080:8080 & \
-        for i in $(seq 50); do busybox wget -qO- http://127.0.0.1:18080/hostname && break; busybox sleep 0.1; done; kill $!",
-        namespace.name()
-    );
-    let mut shell = host.command("sh");
-    shell.env("EDGEK_DATA_DIR", host.data_dir()).env("KUBECONFIG", host.kubeconfig());
-    let forwarded = shell.args(["-c", &forward]).arg(edgek()).output().expect("sh");
-    assert!(String::from_utf8_lossy(&forwarded.stdout).contains("web"), "{forwarded:?}");
+    let forward = PortForward::start(namespace.kubectl_command(&["port-forward", "web", ":8080"]));
+    let url = format!("http://{}/hostname", forward.address);
+    let forwarded = host.command("curl").args(["-sS", "--max-time", "30", &url]).output().expect("curl");
+    assert_eq!(String::from_utf8_lossy(&forwarded.stdout), "web", "{forwarded:?}");
 }
 
 #[test]
@@ -64,7 +61,7 @@ fn the_proxies_pass_on_every_method_tls_and_links() {
     let host = std::sync::Arc::new(server());
     let _worker = host.join("worker");
     let namespace = Namespace::on(host.clone());
-    let serve = "[{name: SERVE_PORT_80, value: '<a href=\"/rewriteme\">test</a>'}, {name: SERVE_TLS_PORT_443, value: '<a href=\"/rewriteme\">tls</a>'}, {name: SERVE_PORT_81, value: plain}]";
+    let serve = "[{name: SERVE_PORT_80, value: '<a href=\"/rewriteme\">test</a>'}, {name: SERVE_TLS_PORT_443, value: '<a href=\"/rewriteme\">tls</a>'}, {name: SERVE_PORT_81, value: 'text <a href=\"/kept\">'}]";
     let ready = "readinessProbe: {httpGet: {port: 80}, periodSeconds: 1}";
     let container =
         format!("{{name: c, image: \"{AGNHOST}\", command: [/agnhost, porter], env: {serve}, {ready}}}");
@@ -75,7 +72,10 @@ fn the_proxies_pass_on_every_method_tls_and_links() {
         let shown = host.kubectl(&["get", "--raw", &format!("{proxy}/")]);
         assert_eq!(shown, format!("<a href=\"{proxy}/rewriteme\">{page}</a>"), "{name}");
     }
-    assert_eq!(host.kubectl(&["get", "--raw", &format!("{base}/porter:81/proxy/")]), "plain");
+    assert_eq!(
+        host.kubectl(&["get", "--raw", &format!("{base}/porter:81/proxy/")]),
+        "text <a href=\"/kept\">"
+    );
     let echo = format!(
         "{{name: c, image: \"{AGNHOST}\", command: [/agnhost, porter, --json-response], env: [{{name: SERVE_PORT_80, value: foo}}], {ready}}}"
     );
@@ -198,7 +198,10 @@ fn whoever_may_not_join_is_told_why_in_one_line() {
     let (id, _) = secret.split_once('.').expect("a token");
     let check = |server: &str, token: &str, name: &str, code: i32, text: &str| {
         let (found, line) = refused(&worker, server, token, name);
-        assert!(found == Some(code) && line.contains(text), "{found:?} {line}\nexpected {code} {text}");
+        assert!(
+            found == Some(code) && line.contains(text),
+            "--server={server} --token={token} --node-name={name}\nexpected {code}: {text}\nbut {found:?} (None: it went on): {line}"
+        );
     };
     let wrong = format!("{hash}::{id}.0000000000000000");
     check(
@@ -224,14 +227,15 @@ fn whoever_may_not_join_is_told_why_in_one_line() {
     // The kubelet's API is TLS, but no edgek server.
     check("https://192.0.2.10:10250", &token, "second", 5, "it is not an edgek server; check --server");
 
-    // A token that ends while the machine waits for its turn.
+    // One that has expired is no more.
     let short = host.edgek(&["token", "create", "--ttl=1s", "--description=short"]);
     host.eventually("the token has expired", || !host.edgek(&["token", "list"]).contains("short"));
     check(server, short.trim(), "second", 5, "the server does not accept the token");
 
     // So is a node that is given the token of another cluster.
-    let (_, line) = (first.stop_server(), refused(&first, server, &other, "first").1);
-    assert!(line.contains("is not the server that the token is from"), "{line}");
+    first.stop_server();
+    let (code, line) = refused(&first, server, &other, "first");
+    assert!(code == Some(5) && line.contains("is not the server that the token is from"), "{code:?} {line}");
 
     // Once the node is deleted, its name is free.
     host.kubectl(&["delete", "node", "first"]);
@@ -248,16 +252,18 @@ fn tokens_are_made_listed_deleted_and_rotated() {
     let listed = host.edgek(&["token", "list"]);
     assert!(listed.contains(id) && listed.contains("for press 4") && !listed.contains(secret), "{listed}");
     host.edgek(&["token", "delete", made.trim()]);
-    assert!(!host.edgek(&["token", "list"]).contains(id));
+    let listed = host.edgek(&["token", "list"]);
+    assert!(!listed.contains(id), "{listed}");
     let old = host.token();
     let new = host.edgek(&["token", "rotate"]);
-    assert!(new.trim() == host.token() && new.trim() != old);
+    assert_ne!(new.trim(), old);
+    assert_eq!(new.trim(), host.token(), "the file has another one");
     let mut worker = host.worker("worker");
     worker.direct("https://192.0.2.10:6443", new.trim());
     worker.launch(&[]);
     host.await_node("worker", &worker);
-    let (code, _) = refused(&host.worker("late"), "https://192.0.2.10:6443", &old, "late");
-    assert_eq!(code, Some(5));
+    let (code, line) = refused(&host.worker("late"), "https://192.0.2.10:6443", &old, "late");
+    assert!(code == Some(5) && line.contains("does not accept the token"), "{code:?} {line}");
 }
 
 /// openssl on the worker's key and the server's CA: a certificate of the node that ends in ten days.
@@ -305,17 +311,30 @@ fn a_certificate_is_renewed_while_the_node_works() {
 
 #[test]
 fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
-    let host = server();
+    let host = std::sync::Arc::new(server());
     let worker = host.join("worker");
+    let namespace = Namespace::on(host.clone());
+    for (secret, node) in [("near", "node"), ("far", "worker")] {
+        namespace.kubectl(&["create", "secret", "generic", secret]);
+        let from = format!("envFrom: [{{secretRef: {{name: {secret}}}}}]");
+        namespace.pod(
+            secret,
+            &format!("{{nodeName: {node}, containers: [{{name: c, image: \"{BUSYBOX}\", {from}}}]}}"),
+        );
+    }
     let agent = worker.data_dir().join("agent");
     let certificate = format!("--client-certificate={}", agent.join("node.crt").display());
     let key = format!("--client-key={}", agent.join("node.key").display());
     let refused = |arguments: &[&str]| {
         let answer = host.try_kubectl(&[&[certificate.as_str(), &key], arguments].concat());
-        let error = answer.expect_err("the worker may not do this");
-        assert!(error.to_lowercase().contains("forbidden"), "{arguments:?}: {error}");
+        let error = answer.expect_err(&format!("the worker may {arguments:?}"));
+        assert!(error.contains("(Forbidden)"), "{arguments:?}: {error}");
     };
+    let own = namespace.name();
     host.kubectl(&[&certificate, &key, "get", "node", "worker"]);
+    host.kubectl(&[&certificate, &key, "get", "secret", "far", "-n", own]);
+    refused(&["get", "secret", "near", "-n", own]);
+    refused(&["get", "secrets", "-n", own]);
     refused(&["get", "secrets", "-A"]);
     refused(&["get", "secret", "-n", "kube-system", "worker.node-key.edgek"]);
     refused(&["label", "node", "node", "a=b"]);
@@ -337,10 +356,14 @@ fn a_workers_kubelet_api_answers_on_its_port_to_whom_the_server_allows_it() {
         let output = curl.arg("--cacert").arg(&ca).args(credentials).output().expect("curl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    worker.eventually("the port is open", || ask(&[]) == "Unauthorized");
+    worker.eventually_sees("the port is open", &"Unauthorized", || ask(&[]));
     host.kubectl(&["create", "serviceaccount", "scraper"]);
     let token = format!("authorization: Bearer {}", host.kubectl(&["create", "token", "scraper"]).trim());
-    assert!(ask(&["-H", &token]).contains("Forbidden"));
+    let answer = ask(&["-H", &token]);
+    assert!(
+        answer.starts_with("Forbidden (user=system:serviceaccount:default:scraper, verb=get"),
+        "{answer}"
+    );
     host.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--resource=nodes/metrics"]);
     let binding = ["create", "clusterrolebinding", "scraper", "--clusterrole=scraper"];
     host.kubectl(&[&binding[..], &["--serviceaccount=default:scraper"]].concat());

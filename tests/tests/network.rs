@@ -37,6 +37,9 @@ fn address(namespace: &Namespace, pod: &str) -> String {
     namespace.field(&format!("pod/{pod}"), ".status.podIP")
 }
 
+/// curl's exit code when a connection is refused.
+const REFUSED: i32 = 7;
+
 /// What a machine gets from a URL; the error is curl's exit code.
 fn get(machine: &Host, url: &str) -> Result<String, i32> {
     let asked = machine.command("curl").args(["-sS", "--max-time", "5", url]).output().expect("curl");
@@ -60,9 +63,9 @@ fn dial(machine: &Host, from: &str, to: &str, protocol: &str, request: &str) -> 
 /// Waits until the Service leads from the machine to exactly these pods.
 fn await_endpoints(machine: &Host, service: &str, pods: &[&str]) {
     let url = format!("http://{service}/hostname");
-    machine.eventually(&format!("{service} leads to {pods:?}"), || {
-        let answers: BTreeSet<String> = (0..16 * pods.len()).map_while(|_| get(machine, &url).ok()).collect();
-        answers.iter().map(String::as_str).eq(pods.iter().copied())
+    let all: BTreeSet<_> = pods.iter().map(|pod| Ok((*pod).to_owned())).collect();
+    machine.eventually_sees(&format!("{service} leads to"), &all, || {
+        (0..16 * pods.len()).map(|_| get(machine, &url)).collect::<BTreeSet<_>>()
     });
 }
 
@@ -134,15 +137,12 @@ fn clients_keep_their_endpoint_with_session_affinity() {
 
 #[test]
 fn a_service_without_endpoints_refuses_at_once() {
-    /// curl's exit code when a connection is refused.
-    const REFUSED: i32 = 7;
     let namespace = Namespace::new();
     let (service, port) = expose(&namespace, "");
     for to in [format!("{service}:80"), format!("{service}:81"), format!("192.0.2.10:{port}")] {
         let begun = now();
-        namespace
-            .host
-            .eventually("a refusal", || get(&namespace.host, &format!("http://{to}/")) == Err(REFUSED));
+        let url = format!("http://{to}/");
+        namespace.host.eventually_sees(&url, &Err(REFUSED), || get(&namespace.host, &url));
         assert!(begun.elapsed() < Duration::from_secs(2), "{to} took {:?}", begun.elapsed());
     }
 }
@@ -156,6 +156,7 @@ fn services_work_while_edgek_is_killed_and_change_when_it_is_back() {
     serve(&namespace, "a", "node");
     let (service, port) = expose(&namespace, "");
     await_endpoints(&host, &format!("{service}:80"), &["a"]);
+    let name = namespace.name().to_owned();
     drop(namespace);
     let mut host = Arc::into_inner(host).expect("the only user of the host");
     host.kill_server();
@@ -163,12 +164,47 @@ fn services_work_while_edgek_is_killed_and_change_when_it_is_back() {
         assert_eq!(get(&host, &format!("http://{to}/hostname")).as_deref(), Ok("a"), "{to}");
     }
     // Not one request is lost while the next start takes over.
+    let before = table(&host);
     host.launch(&[]);
-    let begun = now();
-    let mut asked = 0;
-    while begun.elapsed() < Duration::from_secs(5) {
-        assert_eq!(get(&host, &format!("http://{service}/hostname")).as_deref(), Ok("a"), "after {asked}");
-        asked += 1;
+    let url = format!("http://{service}/hostname");
+    host.eventually("the next start has taken over", || {
+        assert_eq!(get(&host, &url).as_deref(), Ok("a"));
+        table(&host) != before
+    });
+    assert_eq!(get(&host, &url).as_deref(), Ok("a"));
+    host.kubectl(&["delete", "service", "web", "--namespace", &name]);
+    host.eventually_sees("the Service is gone", &Err(REFUSED), || get(&host, &url));
+}
+
+/// The number by which the kernel knows the proxy's table: a table that takes its place has another.
+fn table(host: &Host) -> String {
+    let list = host.command("nft").args(["-a", "list", "table", "ip", "edgek-services"]).output();
+    let text = String::from_utf8_lossy(&list.expect("nft").stdout).into_owned();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_worker_that_starts_without_its_server_serves_what_it_served_before() {
+    let mut server = Host::new();
+    server.start();
+    let server = Arc::new(server);
+    let mut worker = server.join("worker");
+    let namespace = Namespace::on(server.clone());
+    serve(&namespace, "a", "worker");
+    let (service, _) = expose(&namespace, "");
+    await_endpoints(&worker, &format!("{service}:80"), &["a"]);
+    drop(namespace);
+    Arc::into_inner(server).expect("the only user of the server").kill_server();
+    worker.kill_server();
+    worker.launch(&[]);
+    // Names are served after the proxy has begun.
+    let asks =
+        || worker.command("dig").args(["@10.43.0.10", "+time=1", "+tries=1", "cluster.local"]).output();
+    worker.eventually("the worker has started", || {
+        String::from_utf8_lossy(&asks().expect("dig").stdout).contains("SERVFAIL")
+    });
+    for _ in 0..16 {
+        assert_eq!(get(&worker, &format!("http://{service}/hostname")).as_deref(), Ok("a"));
     }
 }
 

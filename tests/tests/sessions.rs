@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use edgek_tests::{AGNHOST, BUSYBOX, Namespace, Terminal};
+use edgek_tests::{AGNHOST, BUSYBOX, Namespace, PortForward, Terminal};
 
 /// The protocols that kubectl speaks, by the variables that choose them.
 const PROTOCOLS: [&str; 2] = ["true", "false"];
@@ -186,51 +186,30 @@ fn run_shows_a_pod_and_removes_it() {
     assert_eq!(namespace.kubectl_with_input(&run, "one\ntwo\n"), "one\ntwo\n");
 }
 
-/// `kubectl port-forward` to port 8080 of a pod.
-struct Forward {
-    kubectl: Child,
-    port: String,
+/// `kubectl port-forward` to port 8080 of the pod.
+fn forward(namespace: &Namespace, choice: &str) -> PortForward {
+    let command = namespace.kubectl_command(&["port-forward", "pod/web", ":8080"]);
+    PortForward::start(with_websockets(command, choice))
 }
 
-impl Forward {
-    fn start(namespace: &Namespace, choice: &str) -> Self {
-        let command = namespace.kubectl_command(&["port-forward", "pod/web", ":8080"]);
-        let mut kubectl = with_websockets(command, choice).stdout(Stdio::piped()).spawn().expect("kubectl");
-        let mut line = String::new();
-        let stdout = kubectl.stdout.as_mut().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("where it listens");
-        let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
-        let port = port.unwrap_or_else(|| panic!("{line}")).to_owned();
-        Self { kubectl, port }
-    }
-
-    fn curl(&self, namespace: &Namespace, path: &str) -> Command {
-        let mut curl = namespace.host.command("curl");
-        curl.args(["-sS", "--max-time", "30", &format!("http://127.0.0.1:{}{path}", self.port)]);
-        curl.stdout(Stdio::piped());
-        curl
-    }
-
-    /// A connection that has carried an answer and stays open.
-    fn stay_open(&self, namespace: &Namespace) -> Child {
-        let mut curl = namespace.host.command("curl");
-        curl.args(["-sSN", &format!("telnet://127.0.0.1:{}", self.port)]);
-        let mut curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl");
-        let request = b"GET /echo?msg=open HTTP/1.1\r\nHost: web\r\n\r\n";
-        curl.stdin.as_mut().expect("a pipe").write_all(request).expect("a request");
-        let mut line = String::new();
-        BufReader::new(curl.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an answer");
-        assert_eq!(line, "HTTP/1.1 200 OK\r\n");
-        curl
-    }
+fn curl(namespace: &Namespace, forward: &PortForward, path: &str) -> Command {
+    let mut curl = namespace.host.command("curl");
+    curl.args(["-sS", "--max-time", "30", &format!("http://{}{path}", forward.address)]);
+    curl.stdout(Stdio::piped());
+    curl
 }
 
-impl Drop for Forward {
-    fn drop(&mut self) {
-        // kubectl forwards until it is told to end.
-        let _ = self.kubectl.kill();
-        let _ = self.kubectl.wait();
-    }
+/// A connection that has carried an answer and stays open.
+fn stay_open(namespace: &Namespace, forward: &PortForward) -> Child {
+    let mut curl = namespace.host.command("curl");
+    curl.args(["-sSN", &format!("telnet://{}", forward.address)]);
+    let mut curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl");
+    let request = b"GET /echo?msg=open HTTP/1.1\r\nHost: web\r\n\r\n";
+    curl.stdin.as_mut().expect("a pipe").write_all(request).expect("a request");
+    let mut line = String::new();
+    BufReader::new(curl.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an answer");
+    assert_eq!(line, "HTTP/1.1 200 OK\r\n");
+    curl
 }
 
 #[test]
@@ -243,17 +222,17 @@ fn port_forward_carries_connections_side_by_side() {
     let file = namespace.host.data_dir().join("upload");
     fs::write(&file, "0123456789abcdef".repeat(256 * 1024)).expect("a file to send");
     for choice in PROTOCOLS {
-        let forward = Forward::start(&namespace, choice);
-        let mut open = forward.stay_open(&namespace);
+        let forward = forward(&namespace, choice);
+        let mut open = stay_open(&namespace, &forward);
         let asked: Vec<_> = (0..10)
-            .map(|n| forward.curl(&namespace, &format!("/echo?msg=answer-{n}")).spawn().expect("curl"))
+            .map(|n| curl(&namespace, &forward, &format!("/echo?msg=answer-{n}")).spawn().expect("curl"))
             .collect();
         for (n, child) in asked.into_iter().enumerate() {
             let answer = child.wait_with_output().expect("curl").stdout;
             assert_eq!(String::from_utf8_lossy(&answer), format!("answer-{n}"), "websockets {choice}");
         }
         let sent =
-            forward.curl(&namespace, "/upload").args(["-F", &format!("file=@{}", file.display())]).output();
+            curl(&namespace, &forward, "/upload").args(["-F", &format!("file=@{}", file.display())]).output();
         let answer: serde_json::Value = serde_json::from_slice(&sent.expect("curl").stdout).expect("JSON");
         let stored = answer["output"].as_str().expect("a file's name");
         assert_eq!(namespace.exec("web", &["stat", "-c", "%s", stored]), "4194304\n", "websockets {choice}");
