@@ -46,8 +46,8 @@ pub(super) async fn start(
 ) -> Result<Session> {
     pipes.create()?;
     let opened = open(&process, &pipes, &exec, template).await;
-    let (outputs, stdin_pipe) = match opened {
-        Ok(opened) => opened,
+    let outputs = match opened {
+        Ok(outputs) => outputs,
         Err(error) => {
             pipes.remove();
             return Err(error);
@@ -65,8 +65,16 @@ pub(super) async fn start(
     };
     scope.spawn("exec", async move {
         let (ended, ended_receiver) = watch::channel(false);
+        let mut reached = pipes.reach_stdin();
+        let input = async {
+            if let Some(reached) = &mut reached
+                && let Some(pipe) = reached.pipe().await
+            {
+                feed(&process, stdin, pipe).await;
+            }
+        };
         let streams = async {
-            tokio::join!(feed(&process, stdin, stdin_pipe), resize_to(&process, resize));
+            tokio::join!(input, resize_to(&process, resize));
             std::future::pending::<()>().await;
         };
         let code = tokio::select! {
@@ -77,19 +85,16 @@ pub(super) async fn start(
         let _ = exit.send(code);
         // The shim waits up to 10 s here for children that hold the command's output open.
         process.delete().await;
+        if let Some(reached) = reached {
+            reached.give_up().await;
+        }
         pipes.remove();
     });
     Ok(session)
 }
 
-async fn open(
-    process: &Process,
-    pipes: &PipePaths,
-    exec: &ExecSpec,
-    mut template: Value,
-) -> Result<(Outputs, Option<pipe::Sender>)> {
+async fn open(process: &Process, pipes: &PipePaths, exec: &ExecSpec, mut template: Value) -> Result<Outputs> {
     let outputs = pipes.open_output()?;
-    let stdin = pipes.open_stdin()?;
     template["args"] = exec.command.clone().into();
     template["terminal"] = exec.tty.into();
     if exec.tty
@@ -121,7 +126,7 @@ async fn open(
         process.delete().await;
         return Err(problem(status));
     }
-    Ok((outputs, stdin))
+    Ok(outputs)
 }
 
 /// The pipes of a command.
@@ -146,7 +151,7 @@ pub(super) fn attach(
     scope.spawn("attach", async move {
         let input = async {
             match stdin {
-                Some((pipe, OnLeave::Close)) => feed(&process, stdin_receiver, Some(pipe)).await,
+                Some((pipe, OnLeave::Close)) => feed(&process, stdin_receiver, pipe).await,
                 Some((mut pipe, OnLeave::KeepOpen)) => write_all(stdin_receiver, &mut pipe).await,
                 None => {}
             }
@@ -254,8 +259,7 @@ async fn forward(mut outputs: Outputs, sender: mpsc::Sender<Output>, mut ended: 
 }
 
 /// Writes input until its sender is dropped, then closes the process's standard input.
-async fn feed(process: &Process, input: mpsc::Receiver<Bytes>, pipe: Option<pipe::Sender>) {
-    let Some(mut pipe) = pipe else { return };
+async fn feed(process: &Process, input: mpsc::Receiver<Bytes>, mut pipe: pipe::Sender) {
     write_all(input, &mut pipe).await;
     drop(pipe);
     process.close_stdin().await;

@@ -4,7 +4,7 @@
 //! opens them again. (What a container still wrote while no edgek was there is lost when it also ended meanwhile: then
 //! nobody holds the pipe. containerd's own logs have the same limit.)
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use nix::sys::stat::Mode;
 use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::{Error, Output, Result};
@@ -74,8 +75,16 @@ impl PipePaths {
         Ok(Outputs { stdout: Some(open(&self.stdout)?), stderr: self.stderr.as_ref().map(open).transpose()? })
     }
 
-    /// Opens the writing end of standard input. It is opened for reading too, because the shim may not have got to
-    /// its end yet.
+    /// Begins to open the writing end of the standard input of a process that was just started.
+    pub(super) fn reach_stdin(&self) -> Option<Reach> {
+        let path = self.stdin.clone()?;
+        let writer = path.clone();
+        let opening = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(writer));
+        Some(Reach { path, opening })
+    }
+
+    /// Opens the writing end of the standard input of a container that runs. It is opened for reading too: nobody waits
+    /// for a process that reads no more.
     pub(super) fn open_stdin(&self) -> Result<Option<pipe::Sender>> {
         let open = |path: &PathBuf| {
             let opened = pipe::OpenOptions::new().read_write(true).open_sender(path);
@@ -114,6 +123,31 @@ fn receiver(path: &Path) -> std::io::Result<pipe::Receiver> {
 fn remove(dir: &Path) {
     // What is left is removed at the next start.
     let _ = std::fs::remove_dir_all(dir);
+}
+
+/// The writing end of a standard input that the shim is about to read. It opens its end in its own time; input that is
+/// written and closed before would be lost, and the process would wait for it for ever.
+pub(super) struct Reach {
+    path: PathBuf,
+    /// Done when the shim has its end.
+    opening: JoinHandle<std::io::Result<File>>,
+}
+
+impl Reach {
+    /// The pipe, once the shim has the other end; `None` when there is no pipe any more.
+    pub(super) async fn pipe(&mut self) -> Option<pipe::Sender> {
+        let file = (&mut self.opening).await.ok()?.ok()?;
+        pipe::Sender::from_file(file).ok()
+    }
+
+    /// Waits no more: the thread that waits for a reader gets one.
+    pub(super) async fn give_up(self) {
+        if !self.opening.is_finished() {
+            let _reader = receiver(&self.path);
+            // Whatever came of it is closed.
+            let _ = self.opening.await;
+        }
+    }
 }
 
 /// The reading ends of a process's output.
@@ -164,4 +198,41 @@ fn take(slot: &mut Option<pipe::Receiver>) -> Option<Bytes> {
         Err(_) => *slot = None,
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn pipes(folder: &Path) -> PipePaths {
+        let pipes = PipePaths::new(folder.join("io"), Kind { tty: false, stdin: true });
+        pipes.create().unwrap();
+        pipes
+    }
+
+    #[tokio::test]
+    async fn input_waits_for_the_shim_which_gets_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipes = pipes(folder.path());
+        let mut reach = pipes.reach_stdin().unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), reach.pipe()).await;
+        assert!(early.is_err(), "nobody reads yet");
+        let mut shim = receiver(pipes.stdin.as_ref().unwrap()).unwrap();
+        let mut pipe = reach.pipe().await.unwrap();
+        pipe.write_all(b"all").await.unwrap();
+        drop(pipe);
+        let mut input = String::new();
+        shim.read_to_string(&mut input).await.unwrap();
+        assert_eq!(input, "all");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_shim_that_never_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        pipes(folder.path()).reach_stdin().unwrap().give_up().await;
+    }
 }

@@ -61,6 +61,21 @@ async fn a_command_has_streams_an_exit_code_and_the_containers_world() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn input_that_ends_at_once_arrives() {
+    let node = Node::new();
+    let edgek = node.start().await;
+    let id = edgek.run(&node.spec("web", "main", "sleep 1000")).await;
+    for round in 0..20 {
+        let mut session = start(&edgek, &id, "cat", |exec| exec.stdin = true).await;
+        let stdin = session.stdin.take().unwrap();
+        stdin.send(Bytes::from_static(b"one")).await.unwrap();
+        drop(stdin);
+        assert_eq!(drain(session).await, (0, "one".into(), String::new()), "{round}");
+    }
+    edgek.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_takes_input_and_its_size() {
     let node = Node::new();
     let edgek = node.start().await;
