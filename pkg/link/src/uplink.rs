@@ -143,3 +143,51 @@ impl Keeper {
         self.current.send_replace(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls;
+    use async_trait::async_trait;
+    use tokio::net::TcpListener;
+
+    /// A machine on which nothing is open.
+    struct Closed;
+
+    #[async_trait]
+    impl Inward for Closed {
+        async fn open(&self, _: &str) -> io::Result<BoxedIo> {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+
+    /// Begins to connect to these servers.
+    fn start(servers: &[String], scope: &Scope) {
+        let (_, servers) = watch::channel(servers.to_vec());
+        let (_, tls) = watch::channel(Arc::new(tls::believing().unwrap()));
+        Uplink::start(Settings { servers, tls, inward: Arc::new(Closed) }, scope);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_up_is_asked_ever_less_often() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scope = Scope::root();
+        start(&[server.local_addr().unwrap().to_string()], &scope);
+        let mut asked = 0;
+        let ten_minutes = Instant::now() + Duration::from_secs(600);
+        while let Ok(accepted) = tokio::time::timeout_at(ten_minutes, server.accept()).await {
+            drop(accepted.unwrap());
+            asked += 1;
+        }
+        assert!((15..40).contains(&asked), "{asked} times");
+    }
+
+    #[tokio::test]
+    async fn the_next_server_is_asked_when_one_does_not_answer() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scope = Scope::root();
+        start(&[gone.to_string(), server.local_addr().unwrap().to_string()], &scope);
+        tokio::time::timeout(Duration::from_secs(10), server.accept()).await.expect("nobody asks").unwrap();
+    }
+}
