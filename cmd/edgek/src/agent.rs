@@ -15,10 +15,9 @@ use edgek_base_config::{Cidr, Config};
 use edgek_base_lifecycle::Scope;
 use edgek_client::Client;
 use edgek_link::{BoxedIo, Inward, Uplink};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::dial::{KUBELET, LocalKubelet};
+use crate::dial::{KUBELET, LocalKubelet, connect};
 use crate::exit::{Code, Failure};
 use crate::foreground::{self, Stage};
 use crate::servers::Servers;
@@ -106,6 +105,6 @@ impl Inward for Door {
             let text = format!("{ip} is no address of the node, a pod or a service");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        Ok(Box::new(TcpStream::connect(address).await?))
+        Ok(Box::new(connect(address).await?))
     }
 }

@@ -2,8 +2,9 @@
 //! that workers open to the others.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use edgek_apiserver_http::{BoxedIo, Dial, Target};
@@ -16,6 +17,15 @@ use tokio::net::TcpStream;
 const PIPE: usize = 64 << 10;
 /// The kubelet API as tunnels name it, whatever port it has on the worker.
 pub(crate) const KUBELET: &str = "kubelet:10250";
+
+/// How long a pod may take to accept a connection, as upstream's proxies have it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to a pod, a service or a node.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"));
+    tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?
+}
 
 /// Reaches the nodes of the cluster.
 #[derive(Clone)]
@@ -72,11 +82,11 @@ impl Dial for Nodes {
             Target::Tcp { node, host, port } => {
                 let address: IpAddr =
                     host.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-                let address = std::net::SocketAddr::new(address, port);
+                let address = SocketAddr::new(address, port);
                 if self.workers.is_connected(&node) {
                     return Ok(Box::new(self.workers.open(&node, &address.to_string()).await?));
                 }
-                Ok(Box::new(TcpStream::connect(address).await?))
+                Ok(Box::new(connect(address).await?))
             }
         }
     }
