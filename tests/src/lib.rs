@@ -244,8 +244,8 @@ impl Host {
         });
     }
 
-    /// Fails when the server has ended by itself.
-    fn check_server(&self) {
+    /// Fails when edgek has ended by itself.
+    pub fn check_server(&self) {
         let server = self.server.as_ref().expect("a server that was started");
         // A child that has ended stays a zombie until somebody waits for it.
         let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap_or_default();

@@ -107,6 +107,11 @@ fn pods_and_services_reach_each_other_across_two_nodes() {
         assert_eq!(dial(machine, from, &format!("{service}:90"), "udp", "hostname"), "far");
     }
 
+    // What a node passes on to another one comes from its address in the pod network, and so do the answers.
+    let passed_on = format!("http://{}:{port}/clientip", node_address(&server, "node"));
+    let seen = get(&server, &passed_on).expect("an answer");
+    assert_eq!(seen.split(':').next(), Some("10.42.0.1"));
+
     // A node that leaves takes its route with it.
     drop(worker);
     server.kubectl(&["delete", "node", "worker"]);
