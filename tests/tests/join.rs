@@ -16,7 +16,7 @@ fn server() -> Host {
 /// A pod on `node` that serves HTTP on port 8080.
 fn web_on(namespace: &Namespace, node: &str) {
     let container = format!(
-        "{{name: c, image: \"{AGNHOST}\", args: [netexec, --http-port=8080], ports: [{{containerPort: 8080}}]}}"
+        "{{name: c, image: \"{AGNHOST}\", args: [netexec, --http-port=8080], ports: [{{containerPort: 8080}}], readinessProbe: {{httpGet: {{port: 8080}}, periodSeconds: 1}}}}"
     );
     namespace.ready_pod("web", &format!("{{nodeName: {node}, containers: [{container}]}}"));
 }
@@ -33,7 +33,8 @@ fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_conne
     }
     let shut = "add rule inet shut in iifname lan0 ct state new drop";
     assert!(worker.command("nft").arg(shut).status().expect("nft").success());
-    assert!(namespace.kubectl(&["logs", "web"]).contains("Started HTTP server"));
+    let logs = namespace.kubectl(&["logs", "web"]);
+    assert!(logs.contains("Started HTTP server"), "{logs:?}");
     assert_eq!(namespace.exec("web", &["hostname"]), "web\n");
     assert_eq!(namespace.kubectl_with_input(&["exec", "-i", "web", "--", "cat"], "through"), "through");
     let proxied = format!("/api/v1/namespaces/{}/pods/web:8080/proxy", namespace.name());
@@ -316,11 +317,9 @@ fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
     let namespace = Namespace::on(host.clone());
     for (secret, node) in [("near", "node"), ("far", "worker")] {
         namespace.kubectl(&["create", "secret", "generic", secret]);
-        let from = format!("envFrom: [{{secretRef: {{name: {secret}}}}}]");
-        namespace.pod(
-            secret,
-            &format!("{{nodeName: {node}, containers: [{{name: c, image: \"{BUSYBOX}\", {from}}}]}}"),
-        );
+        let from = format!("command: [sleep, '600'], envFrom: [{{secretRef: {{name: {secret}}}}}]");
+        let container = format!("{{name: c, image: \"{BUSYBOX}\", {from}}}");
+        namespace.ready_pod(secret, &format!("{{nodeName: {node}, containers: [{container}]}}"));
     }
     let agent = worker.data_dir().join("agent");
     let certificate = format!("--client-certificate={}", agent.join("node.crt").display());
