@@ -76,6 +76,8 @@ struct Process {
     parent: i32,
     command: String,
     program: PathBuf,
+    /// Its cgroups, a line each.
+    cgroups: String,
 }
 
 fn processes() -> Vec<Process> {
@@ -91,17 +93,21 @@ fn read_process(pid: i32) -> Option<Process> {
     let command = fs::read(folder.join("cmdline")).ok()?;
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     let program = fs::read_link(folder.join("exe")).unwrap_or_default();
-    Some(Process { pid, parent, command, program })
+    let cgroups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+    Some(Process { pid, parent, command, program, cgroups })
 }
 
-/// The processes that edgek has started with these folders, and all that those have started.
+/// The processes that edgek has started with these folders, all that those have started, and those of its pods: what
+/// runc was making when it was killed has no parent of ours any more.
 fn ours(all: &[Process], config: &Config) -> BTreeSet<i32> {
     let programs = config.data_dir.join("bin");
     let sockets = config.run_dir.join("containerd");
     let sockets = sockets.to_string_lossy();
+    let pods = pods(config);
     let starts = all.iter().filter(|process| {
         let shim = process.command.contains("containerd-shim-runc-v2") && process.command.contains(&*sockets);
-        process.program.starts_with(&programs) && (shim || process.command.contains(&*sockets))
+        let started = process.program.starts_with(&programs) && (shim || process.command.contains(&*sockets));
+        started || pods.iter().any(|uid| process.cgroups.contains(&format!("/pod{uid}/")))
     });
     let mut found: BTreeSet<i32> = starts.map(|process| process.pid).collect();
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
@@ -121,13 +127,17 @@ fn ours(all: &[Process], config: &Config) -> BTreeSet<i32> {
 
 fn kill_processes(config: &Config) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
+    let mut told = BTreeSet::new();
     loop {
         let pids = ours(&processes(), config);
-        if pids.is_empty() {
+        // A container whose shim has ended is known no more, but keeps its cgroup until it has ended too.
+        told.extend(&pids);
+        told.retain(|pid| runs(*pid));
+        if told.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("processes {pids:?} do not end; a reboot ends them");
+            bail!("processes {told:?} do not end; a reboot ends them");
         }
         for pid in pids {
             // It may have ended by itself.
@@ -135,6 +145,12 @@ fn kill_processes(config: &Config) -> Result<()> {
         }
         std::thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+/// Whether a process is there and more than a zombie, which holds nothing.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Unmounts everything below these folders, the deepest first.
@@ -196,10 +212,15 @@ fn remove_files(config: &Config, installed: bool) -> Result<()> {
     Ok(())
 }
 
+/// The uids of this node's pods.
+fn pods(config: &Config) -> Vec<String> {
+    let pods = fs::read_dir(config.data_dir.join("agent/kubelet/pods")).into_iter().flatten().flatten();
+    pods.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// The folders of logs carry the uids of their pods; those of other kubelets stay.
 fn remove_pod_logs(config: &Config) {
-    let pods = fs::read_dir(config.data_dir.join("agent/kubelet/pods")).into_iter().flatten().flatten();
-    let uids: Vec<String> = pods.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let uids = pods(config);
     for entry in fs::read_dir(&config.pod_logs_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if uids.iter().any(|uid| name.ends_with(uid.as_str())) {
