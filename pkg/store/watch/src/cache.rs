@@ -1,7 +1,7 @@
 //! `Cache`: the objects of one resource, their history and their watchers, behind one lock. Writes come from the log's
 //! thread only, in revision order over all caches of a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(crate) struct Core {
 struct Trimmed {
     caches: Vec<Weak<Cache>>,
     at: Option<Instant>,
+    /// Which revision was the last one when, as far back as the window reaches.
+    revisions: VecDeque<(Instant, Revision)>,
 }
 
 pub(crate) struct Cache {
@@ -77,9 +79,12 @@ impl Core {
             return;
         }
         trimmed.at = Some(now);
+        trimmed.revisions.push_back((now, self.revision()));
+        let old = trimmed.revisions.partition_point(|(at, _)| now - *at >= self.window.age);
+        let compacted = trimmed.revisions.drain(..old).next_back().map(|(_, revision)| revision);
         trimmed.caches.retain(|cache| {
             let cache = cache.upgrade();
-            cache.inspect(|cache| cache.state.write().history.trim(now)).is_some()
+            cache.inspect(|cache| cache.state.write().history.compact(now, compacted)).is_some()
         });
     }
 }

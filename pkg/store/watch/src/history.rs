@@ -72,11 +72,13 @@ pub(crate) struct History {
     bytes: usize,
     /// All changes after this revision are here.
     floor: Revision,
+    /// Lists do not go back behind this revision, whether something changed since or not.
+    compacted: Revision,
 }
 
 impl History {
     pub(crate) fn new(window: Window, floor: Revision) -> Self {
-        Self { window, changes: VecDeque::new(), bytes: 0, floor }
+        Self { window, changes: VecDeque::new(), bytes: 0, floor, compacted: Revision(0) }
     }
 
     pub(crate) fn push(&mut self, change: Arc<Change>) {
@@ -86,8 +88,14 @@ impl History {
         self.trim(now);
     }
 
-    /// Forgets what has left the window.
-    pub(crate) fn trim(&mut self, now: Instant) {
+    /// Forgets what has left the window, and with a revision that all lists at older ones are over: upstream compacts
+    /// the store as a whole, and clients hold on to a list that never expires.
+    pub(crate) fn compact(&mut self, now: Instant, before: Option<Revision>) {
+        self.compacted = before.unwrap_or(self.compacted);
+        self.trim(now);
+    }
+
+    fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.changes.front() {
             if self.bytes <= self.window.bytes && now.duration_since(oldest.at) <= self.window.age {
                 break;
@@ -115,6 +123,9 @@ impl History {
 
     /// What has to be put in place of current objects to see the state at `revision`; `None` when it is forgotten.
     pub(crate) fn undo(&self, revision: Revision) -> Option<Undone<'_>> {
+        if revision < self.compacted {
+            return None;
+        }
         // The oldest change after the revision knows the state at it, so it is applied last.
         let changes = self.after(revision)?.rev();
         Some(changes.map(|change| (&*change.key, change.before.as_ref())).collect())

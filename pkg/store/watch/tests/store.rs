@@ -292,3 +292,22 @@ async fn old_history_is_forgotten_by_age() {
     let exact = ListOptions { at: At::Exact(revision(0)), ..ListOptions::default() };
     assert_eq!(maps.list(&exact), Err(ReadError::ListExpired));
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_expire_by_age_also_where_nothing_changed() {
+    let store = store(Window { age: Duration::from_secs(300), bytes: 1 << 20 }).await;
+    let maps = config_maps(&store);
+    let secrets = store.collection(&resource("", "v1", "secrets")).unwrap();
+    create(&maps, "d/a", None).await;
+    create(&maps, "d/b", None).await;
+    let first = maps.list(&ListOptions { limit: 1, ..ListOptions::default() }).unwrap();
+    let next = ListOptions { token: first.token.unwrap(), ..ListOptions::default() };
+    for minute in 0..6 {
+        assert!(maps.list(&next).is_ok(), "after {minute} minutes");
+        create(&secrets, &format!("d/{minute}"), None).await;
+        tokio::time::advance(Duration::from_secs(61)).await;
+    }
+    create(&secrets, "d/last", None).await;
+    let Err(ReadError::ContinueExpired { token }) = maps.list(&next) else { panic!("not expired") };
+    assert_eq!(items(&maps.list(&ListOptions { token, ..next }).unwrap()), "d/b@2");
+}
