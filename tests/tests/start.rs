@@ -369,14 +369,30 @@ fn check_prints_one_line_for_each_question() {
         let (mark, rest) = line.split_at(6);
         assert!(["ok    ", "warn  "].contains(&mark) && rest.contains(": "), "{line}");
     }
-    for question in
-        ["user", "kernel", "cgroups", "overlayfs", "data directory", "clock", "default route", "API port"]
-    {
+    for question in [
+        "user",
+        "kernel",
+        "cgroups",
+        "overlayfs",
+        "data directory",
+        "clock",
+        "default route",
+        "pod network",
+        "firewall",
+        "API port",
+    ] {
         assert!(
             text.lines().any(|line| line[6..].starts_with(&format!("{question}: "))),
             "{question} in {text}"
         );
     }
+    // As Docker leaves it.
+    let docker = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    assert!(host.command("nft").arg(docker).status().expect("nft").success());
+    let accept = "`nft insert rule ip filter FORWARD ip saddr 10.42.0.0/16 accept`";
+    let (_, text) = check();
+    let line = text.lines().find(|line| line.starts_with("warn  firewall: ")).expect("a warning");
+    assert!(line.contains(accept), "{line}");
     host.serve(&["--disable=node"]);
     let mount = Mount::new(host.data_dir().join("small"), "1m");
     let output = host.command(edgek()).arg("check").arg(format!("--data-dir={}", mount.0.display())).output();

@@ -64,6 +64,7 @@ fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
     ];
     if !config.disable.contains(&Component::Node) {
         findings.push(("pod network", pod_network()));
+        findings.push(("firewall", firewall(&config.cluster_cidr.to_string())));
     }
     // An agent serves no API.
     if config.server.is_none() {
@@ -93,18 +94,45 @@ fn kernel(release: &str) -> Finding {
 
 /// Whether the kernel has what pods and Services need.
 fn pod_network() -> Finding {
-    // What is made to find out goes with the namespace.
-    let asked = std::thread::Builder::new().name("pod network".into()).spawn(|| {
+    let missing = ask(|| {
+        // What is made to find out goes with the namespace.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok::<_, anyhow::Error>(runtime.block_on(edgek_node_network::features::missing())?)
+        Ok(runtime()?.block_on(edgek_node_network::features::missing())?)
     });
-    match asked.map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(missing))) if missing.is_empty() => Good("the kernel has what it needs".to_owned()),
-        Ok(Ok(Ok(missing))) => Fail(format!("the kernel lacks CONFIG_{}", missing.join(", CONFIG_"))),
-        Ok(Ok(Err(error))) => Fail(format!("{error:#}")),
-        _ => Fail("the kernel could not be asked".to_owned()),
+    match missing {
+        Ok(missing) if missing.is_empty() => Good("the kernel has what it needs".to_owned()),
+        Ok(missing) => Fail(format!("the kernel lacks CONFIG_{}", missing.join(", CONFIG_"))),
+        Err(error) => Fail(format!("{error:#}")),
     }
+}
+
+/// Whether a firewall may drop what pods say to each other.
+fn firewall(pods: &str) -> Finding {
+    match ask(|| Ok(runtime()?.block_on(edgek_node_network::firewall::forwarding_dropped())?)) {
+        Ok(chains) if chains.is_empty() => Good("forwards what pods say".to_owned()),
+        Ok(chains) => {
+            let rules: Vec<String> = chains
+                .iter()
+                .flat_map(|chain| {
+                    ["saddr", "daddr"].map(|of| format!("`nft insert rule {chain} ip {of} {pods} accept`"))
+                })
+                .collect();
+            Warn(format!("drops what no rule accepts; pods need {}", rules.join(" and ")))
+        }
+        Err(error) => Warn(format!("{error:#}")),
+    }
+}
+
+/// Asks the kernel from a thread of its own.
+fn ask<T: Send + 'static>(
+    question: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let asked = std::thread::Builder::new().name("check".into()).spawn(question)?;
+    asked.join().map_err(|_| anyhow::anyhow!("the kernel could not be asked"))?
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn cgroups(mounts: &str) -> Finding {

@@ -9,6 +9,7 @@
 
 pub mod fake;
 pub mod features;
+pub mod firewall;
 pub mod host;
 mod ipam;
 mod netns;
