@@ -10,6 +10,7 @@ mod api;
 mod error;
 mod params;
 mod resource;
+pub mod shared;
 mod watch;
 
 pub use api::Api;

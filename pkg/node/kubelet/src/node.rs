@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, Scope};
-use edgek_client::{Client, Error, ListQuery, Patch};
+use edgek_client::{Client, Error, ListQuery, Patch, ResourceRef};
 use edgek_control_runtime::{Change, Informer, Item, Key};
 use edgek_node_runtime::Runtime;
 use jiff::Timestamp;
@@ -200,7 +200,7 @@ impl Reporter {
         if !status::differs(&status, old) && at.elapsed() < REPORT {
             return Ok(());
         }
-        let nodes = self.parts.client.cluster::<NodeObject>();
+        let nodes = self.parts.client.untyped(ResourceRef::cluster::<NodeObject>(), None);
         let name = &self.parts.config.node_name;
         match nodes.patch(name, "status", &Patch::Strategic(json!({ "status": status }))).await {
             Ok(_) => self.written = Some((status, Instant::now())),
@@ -215,19 +215,16 @@ impl Reporter {
 
     async fn register(&mut self, observed: &Observed) -> Result<(), Error> {
         let Parts { config, facts, client, .. } = &self.parts;
-        let nodes = client.cluster::<NodeObject>();
+        let nodes = client.untyped(ResourceRef::cluster::<NodeObject>(), None);
         let status = self.status(observed, &Value::Null);
         let node = status::registration(config, facts, &status);
-        // The document is a Node.
-        let object = serde_json::from_value(node).map_err(Error::Decode)?;
-        let written = match nodes.create(&object).await {
+        let written = match nodes.create(&node).await {
             Ok(_) => status,
             Err(error) if error.is_already_exists() => {
                 let old = nodes.get(&config.node_name).await?;
-                let old = serde_json::to_value(old.status).unwrap_or_default();
                 let labels = json!({"metadata": {"labels": status::labels(config, facts)}});
                 nodes.patch(&config.node_name, "", &Patch::Merge(labels)).await?;
-                let status = self.status(observed, &old);
+                let status = self.status(observed, &old["status"]);
                 let patch = Patch::Strategic(json!({ "status": status }));
                 nodes.patch(&config.node_name, "status", &patch).await?;
                 status

@@ -6,7 +6,7 @@ use edgek_client::{Client, Delete, Error, Patch};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::json;
 
-use crate::status::difference;
+use crate::status;
 
 /// How often a status that lost a race is sent again at once.
 const ATTEMPTS: usize = 4;
@@ -34,9 +34,8 @@ pub async fn status(
     let pods = client.namespaced::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
     let mut attempts = 0;
     loop {
-        let value = |status: &PodStatus| serde_json::to_value(status).map_err(Error::Decode);
-        let old = value(&pod.status.clone().unwrap_or_default())?;
-        let Some(change) = difference(&old, &value(&build(&pod))?) else { return Ok(Sent::Current(pod)) };
+        let change = status::change(pod.status.as_ref(), &build(&pod)).map_err(Error::Decode)?;
+        let Some(change) = change else { return Ok(Sent::Current(pod)) };
         let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": meta, "status": change}));
         attempts += 1;

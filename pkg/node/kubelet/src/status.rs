@@ -134,8 +134,17 @@ pub fn of_run<'a>(pod: &'a Pod, run: &Run) -> Option<&'a ContainerStatus> {
     all.find(|status| status.container_id.as_ref() == Some(&id))
 }
 
+/// A JSON merge patch that leads from one status to another; `None` when they are equal.
+///
+/// # Errors
+/// None that a status could cause.
+pub fn change(old: Option<&PodStatus>, new: &PodStatus) -> serde_json::Result<Option<Value>> {
+    let document = |status| serde_json::from_slice(&serde_json::to_vec(status)?);
+    Ok(difference(&document(old.unwrap_or(&PodStatus::default()))?, &document(new)?))
+}
+
 /// A JSON merge patch that leads from `old` to `new`; `None` when they are equal.
-pub fn difference(old: &Value, new: &Value) -> Option<Value> {
+fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return (old != new).then(|| new.clone());
     };

@@ -139,7 +139,7 @@ impl<'a> View<'a> {
 /// The pod's ephemeral containers in the form of the others, which have the same fields but the target's name.
 pub fn ephemeral_containers(spec: &PodSpec) -> Vec<Container> {
     let all = spec.ephemeral_containers.iter().flatten();
-    let same = |container| serde_json::from_value(serde_json::to_value(container).ok()?).ok();
+    let same = |container| serde_json::from_slice(&serde_json::to_vec(container).ok()?).ok();
     all.filter_map(same).collect()
 }
 

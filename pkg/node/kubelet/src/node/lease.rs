@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgek_base_lifecycle::{Backoff, sleep};
-use edgek_client::{Api, Client, Error, Patch};
+use edgek_client::{Api, Client, Error, Patch, ResourceRef};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
@@ -17,7 +17,7 @@ const SECONDS: u32 = 40;
 
 /// Renews the lease of a node for ever.
 pub(super) async fn keep(client: Client, node: String) {
-    let leases = client.namespaced::<Lease>(NAMESPACE);
+    let leases = client.untyped(ResourceRef::namespaced::<Lease>(), Some(NAMESPACE));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(7));
     loop {
         match renew(&client, &leases, &node).await {
@@ -33,7 +33,7 @@ pub(super) async fn keep(client: Client, node: String) {
     }
 }
 
-async fn renew(client: &Client, leases: &Api<Lease>, node: &str) -> Result<(), Error> {
+async fn renew(client: &Client, leases: &Api<Value>, node: &str) -> Result<(), Error> {
     let spec = json!({"holderIdentity": node, "leaseDurationSeconds": SECONDS, "renewTime": now()});
     match leases.patch(node, "", &Patch::Merge(json!({ "spec": spec }))).await {
         Err(error) if error.is_not_found() => {}
@@ -41,8 +41,7 @@ async fn renew(client: &Client, leases: &Api<Lease>, node: &str) -> Result<(), E
     }
     let owner = client.cluster::<Node>().get(node).await?;
     let lease = lease(node, owner.metadata.uid.as_deref().unwrap_or_default(), &spec);
-    // The document is a Lease.
-    leases.create(&serde_json::from_value(lease).map_err(Error::Decode)?).await.map(|_| ())
+    leases.create(&lease).await.map(|_| ())
 }
 
 fn lease(node: &str, uid: &str, spec: &Value) -> Value {

@@ -61,7 +61,7 @@ pub fn parse(text: &[u8], path: &Path, node: &str) -> Result<Pod, Error> {
     spec["nodeName"] = json!(node);
     defaults(spec);
     pod["status"] = json!({"phase": "Pending"});
-    serde_json::from_value(pod).map_err(|error| Error::Invalid(error.to_string()))
+    serde_json::from_slice(pod.to_string().as_bytes()).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 fn refuse_references(pod: &Value) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::{HASH, MIRROR, annotation, is_mirror};
-use crate::status::difference;
+use crate::status::change;
 
 /// Keeps the mirrors of static pods. Clones share it.
 #[derive(Clone)]
@@ -127,9 +127,8 @@ impl Keeper {
             Some(mirror) => mirror,
             None => self.ensure().await?,
         };
-        let value = |status: &PodStatus| serde_json::to_value(status).map_err(Error::Decode);
-        let old = value(&mirror.status.clone().unwrap_or_default())?;
-        let Some(change) = difference(&old, &value(status)?) else {
+        let change = change(mirror.status.as_ref(), status).map_err(Error::Decode)?;
+        let Some(change) = change else {
             self.mirror = Some(mirror);
             return Ok(());
         };
