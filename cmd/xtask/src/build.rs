@@ -36,12 +36,10 @@ fn folder(profile: Profile) -> &'static str {
 pub(crate) fn run(profile: Profile) -> Result<PathBuf> {
     embed::run()?;
     let target = host()?;
-    // Nothing unwinds (`panic = "abort"`), but the standard library brings the tables for it and has the compiler make
-    // them for all that is linked with it.
-    let script = workspace::root().join("cmd/edgek/no-unwind-tables.ld");
-    let flags = format!("-C target-feature=+crt-static -C link-arg=-Wl,-T,{}", script.display());
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).env("RUSTFLAGS", flags);
+    cargo
+        .current_dir(workspace::root())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no");
     cargo.args(["build", "--package", "edgek", "--profile", folder(profile), "--target", &target]);
     process::run(&mut cargo)?;
 
