@@ -345,6 +345,29 @@ fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
 }
 
 #[test]
+fn pods_of_a_worker_may_be_made_from_more_objects_than_other_clients_may_watch() {
+    let host = std::sync::Arc::new(server());
+    let worker = host.join("worker");
+    let namespace = Namespace::on(host.clone());
+    let names = (0..300).map(|number| format!("c{number}"));
+    let maps = names.clone().map(|name| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {name: "a"}})
+    });
+    let maps = json!({"apiVersion": "v1", "kind": "List", "items": maps.collect::<Vec<_>>()});
+    namespace.kubectl_with_input(&["create", "-f", "-"], &maps.to_string());
+    let sources = json!(names.map(|name| json!({"configMap": {"name": name}})).collect::<Vec<_>>());
+    let mounts = "volumeMounts: [{name: v, mountPath: /v}]";
+    let container = format!("{{name: c, image: \"{BUSYBOX}\", command: [sleep, '1000'], {mounts}}}");
+    namespace.ready_pod(
+        "pod",
+        &format!("{{nodeName: worker, terminationGracePeriodSeconds: 0, containers: [{container}], volumes: [{{name: v, projected: {{sources: {sources}}}}}]}}"),
+    );
+    await_sign_of_life(&host, &worker);
+    namespace.kubectl(&["patch", "configmap", "c299", "--patch", "data: {c299: b}"]);
+    worker.eventually("the pod sees the change", || namespace.exec("pod", &["cat", "/v/c299"]) == "b");
+}
+
+#[test]
 fn a_workers_kubelet_api_answers_on_its_port_to_whom_the_server_allows_it() {
     let host = server();
     let worker = host.join("worker");

@@ -27,6 +27,9 @@ use crate::server::Inner;
 const MAX_CONNECTIONS: usize = 4096;
 /// HTTP/2 streams per connection, as upstream's default.
 const MAX_STREAMS: u32 = 250;
+/// The same for clients with a certificate: a node has one connection, and on it a watch for each object that its pods
+/// are made from. Without room for them its lease would wait too.
+const MAX_STREAMS_OF_NODE: u32 = 16_384;
 /// The longest header block, the most that one connection buffers while it reads.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// A client that has not finished its handshake by then is dropped.
@@ -112,6 +115,7 @@ impl Connection {
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
+        let streams = if certificates.0.is_empty() { MAX_STREAMS } else { MAX_STREAMS_OF_NODE };
         let mut builder = Builder::new(ScopeExecutor(self.scope.clone()));
         builder
             .http1()
@@ -121,7 +125,7 @@ impl Connection {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(streams)
             .max_header_list_size(64 * 1024)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)

@@ -73,7 +73,7 @@ impl Kubelet {
         let objects = Objects::start(scope, client.clone());
         let allocatable = Allocatable::of(&facts, &config.thresholds);
         let context = Arc::new(Context {
-            volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
+            volumes: Volumes::new(scope, config.clone(), client.clone(), objects.clone(), allocatable),
             images: Images::new(runtime.clone(), objects.clone(), imported),
             objects,
             mirrors: Mirrors::new(client.clone(), scope.clone()),

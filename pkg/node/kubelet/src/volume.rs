@@ -5,9 +5,10 @@
 
 mod atomic;
 mod payload;
+mod sources;
 mod trust_bundle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgek_base_lifecycle::{Scope, sleep, until};
-use edgek_client::{Api, Client, ListQuery};
-use edgek_control_runtime::Informer;
+use edgek_client::Client;
 use edgek_node_runtime::{Mount, MountSource, Propagation};
-use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EmptyDirVolumeSource, HostPathVolumeSource, Pod, Secret, Volume, VolumeMount,
-    VolumeProjection,
+    Container, EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume, VolumeMount, VolumeProjection,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::{Notify, watch};
@@ -34,6 +32,7 @@ use crate::objects::Objects;
 use crate::pod_task::Update;
 use atomic::Payload;
 use payload::{DEFAULT_MODE, Gatherer, Selection};
+use sources::{Source, Sources};
 
 const CONFIG_MAP: &str = "kubernetes.io~configmap";
 /// The least time between two attempts to renew a token.
@@ -80,14 +79,20 @@ pub enum Error {
 pub struct Volumes {
     config: Arc<Config>,
     gatherer: Arc<Gatherer>,
-    client: Client,
+    sources: Arc<Sources>,
 }
 
 impl Volumes {
-    /// The volumes of the pods of this node.
-    pub fn new(config: Arc<Config>, client: Client, objects: Objects, allocatable: Allocatable) -> Self {
+    /// The volumes of the pods of this node. What they are made from is watched until the scope ends.
+    pub fn new(
+        scope: &Scope,
+        config: Arc<Config>,
+        client: Client,
+        objects: Objects,
+        allocatable: Allocatable,
+    ) -> Self {
         let gatherer = Arc::new(Gatherer::new(objects, client.clone(), allocatable));
-        Self { config, gatherer, client }
+        Self { config, gatherer, sources: Sources::new(scope.clone(), client) }
     }
 
     /// Makes all volumes of a pod.
@@ -175,24 +180,13 @@ impl Volumes {
     /// Keeps the files of a pod's volumes true until the scope ends: when a config map or secret changes, and when a
     /// token is to be renewed, and when labels or annotations of the pod change.
     pub fn follow(&self, scope: &Scope, updates: &watch::Receiver<Update>) {
-        let pod = updates.borrow().pod.clone();
-        let (config_maps, secrets) = references(&pod);
-        let changed = Arc::new(Notify::new());
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        for name in config_maps {
-            notify_of::<ConfigMap>(scope, self.client.namespaced(namespace), &name, &changed);
-        }
-        for name in secrets {
-            notify_of::<Secret>(scope, self.client.namespaced(namespace), &name, &changed);
-        }
-        if projections(&pod).any(|part| part.cluster_trust_bundle.is_some()) {
-            notify_of_any(scope, self.client.cluster::<ClusterTrustBundle>(), ListQuery::default(), &changed);
-        }
-        scope.spawn("volumes", self.clone().keep_fresh(updates.clone(), changed));
+        scope.spawn("volumes", self.clone().keep_fresh(updates.clone()));
     }
 
-    async fn keep_fresh(self, mut updates: watch::Receiver<Update>, changed: Arc<Notify>) {
+    async fn keep_fresh(self, mut updates: watch::Receiver<Update>) {
         let mut pod = updates.borrow_and_update().pod.clone();
+        let changed = Arc::new(Notify::new());
+        let _following = self.sources.follow(Source::of(&pod), changed.clone());
         loop {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             let renew = self.gatherer.renew_at(uid);
@@ -221,40 +215,6 @@ impl Volumes {
             }
         }
     }
-}
-
-fn notify_of<K>(scope: &Scope, api: Api<K>, name: &str, changed: &Arc<Notify>)
-where
-    K: serde::de::DeserializeOwned + 'static,
-{
-    notify_of_any(
-        scope,
-        api,
-        ListQuery { fields: format!("metadata.name={name}"), ..ListQuery::default() },
-        changed,
-    );
-}
-
-fn notify_of_any<K>(scope: &Scope, api: Api<K>, query: ListQuery, changed: &Arc<Notify>)
-where
-    K: serde::de::DeserializeOwned + 'static,
-{
-    let changed = changed.clone();
-    Informer::start(scope, api, query).on_change(move |_| changed.notify_one());
-}
-
-/// The config maps and secrets that a pod's volumes are made from.
-fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        config_maps.extend(volume.config_map.as_ref().map(|source| source.name.clone()));
-        secrets.extend(volume.secret.as_ref().and_then(|source| source.secret_name.clone()));
-    }
-    for part in projections(pod) {
-        config_maps.extend(part.config_map.as_ref().map(|source| source.name.clone()));
-        secrets.extend(part.secret.as_ref().map(|source| source.name.clone()));
-    }
-    (config_maps, secrets)
 }
 
 /// The parts of a pod's projected volumes.

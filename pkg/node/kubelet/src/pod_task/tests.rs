@@ -208,7 +208,7 @@ fn context(
     };
     Arc::new(Context {
         images: Images::new(runtime.clone(), objects.clone(), tokio::sync::watch::channel(true).1),
-        volumes: Volumes::new(config.clone(), client.clone(), objects.clone(), allocatable),
+        volumes: Volumes::new(scope, config.clone(), client.clone(), objects.clone(), allocatable),
         objects,
         mirrors: Mirrors::new(client.clone(), scope.clone()),
         cgroups: Cgroups::open(&root.join("cgroup"), Path::new("/kubepods")),
