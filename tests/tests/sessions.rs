@@ -184,6 +184,12 @@ fn run_shows_a_pod_and_removes_it() {
 
     let run = ["run", "piped", "-i", "--rm", "--restart=Never", "--quiet", &image, "--", "cat"];
     assert_eq!(namespace.kubectl_with_input(&run, "one\ntwo\n"), "one\ntwo\n");
+
+    // Whatever is said before kubectl has attached is shown too, whether the pod still runs then or not.
+    for (name, script) in [("early", "echo said; sleep 2"), ("over", "echo said")] {
+        let run = ["run", name, "-i", "--rm", "--restart=Never", "--quiet", &image, "--", "sh", "-c", script];
+        assert_eq!(namespace.kubectl_with_input(&run, ""), "said\n", "{script}");
+    }
 }
 
 /// `kubectl port-forward` to port 8080 of the pod.

@@ -30,7 +30,13 @@ const AGNHOST: &str = "k8s.io/kubernetes/test/images/agnhost";
 const LAYERS: &[(&str, Make)] = &[
     ("busybox", |builder, rootfs| builder.packages(rootfs, BASE)),
     ("tools", |builder, rootfs| builder.packages(rootfs, TOOLS)),
-    ("nginx", |builder, rootfs| builder.packages(rootfs, "bash,busybox,nginx-light")),
+    ("nginx", |builder, rootfs| {
+        builder.packages(rootfs, "bash,busybox,nginx-light")?;
+        // What the package sets up when it is configured.
+        let site = "server { listen 80; root /usr/share/nginx/html; }\n";
+        rootfs.file("etc/nginx/sites-enabled/default", 0o644, site);
+        Ok(())
+    }),
     ("perl", |builder, rootfs| builder.packages(rootfs, "bash,busybox,perl")),
     ("agnhost", agnhost),
     ("pause", |builder, rootfs| builder.c_program(rootfs, "pause", "pause")),
@@ -55,8 +61,10 @@ const LAYERS: &[(&str, Make)] = &[
     }),
 ];
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n";
-const GROUP: &str = "root:x:0:\nnobody:x:65534:\n";
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+    www-data:x:33:33:www-data:/var/www:/bin/false\n\
+    nobody:x:65534:65534:nobody:/home:/bin/false\n";
+const GROUP: &str = "root:x:0:\nwww-data:x:33:\nnobody:x:65534:\n";
 
 impl Builder {
     pub(super) fn new(work: PathBuf) -> Result<Self> {
