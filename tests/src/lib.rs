@@ -84,6 +84,13 @@ impl Default for Host {
 }
 
 impl Host {
+    /// A machine whose node is Ready.
+    pub fn started() -> Self {
+        let mut host = Self::new();
+        host.start();
+        host
+    }
+
     /// A machine with the test images on it; nothing runs yet.
     pub fn new() -> Self {
         let host = Self::without_network("edgek");
@@ -366,13 +373,7 @@ impl Host {
 
     /// Waits until `condition` holds.
     pub fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = now() + PATIENCE;
-        while !condition() {
-            if now() > deadline {
-                self.fail(&format!("not within {} s: {what}", PATIENCE.as_secs()));
-            }
-            pause(Duration::from_millis(10));
-        }
+        self.wait(|| if condition() { Ok(()) } else { Err(what.to_owned()) });
     }
 
     /// Waits until `look` sees what is expected; the test that waits in vain tells what it saw last.
@@ -382,15 +383,18 @@ impl Host {
         expected: &E,
         mut look: impl FnMut() -> T,
     ) {
-        let deadline = now() + PATIENCE;
-        loop {
+        self.wait(|| {
             let seen = look();
-            if seen == *expected {
-                return;
-            }
+            if seen == *expected { Ok(()) } else { Err(format!("{what}: {expected:?}, but {seen:?}")) }
+        });
+    }
+
+    /// Waits until there is nothing that is awaited any more.
+    fn wait(&self, mut awaited: impl FnMut() -> Result<(), String>) {
+        let deadline = now() + PATIENCE;
+        while let Err(what) = awaited() {
             if now() > deadline {
-                let patience = PATIENCE.as_secs();
-                self.fail(&format!("not within {patience} s: {what}: {expected:?}, but {seen:?}"));
+                self.fail(&format!("not within {} s: {what}", PATIENCE.as_secs()));
             }
             pause(Duration::from_millis(10));
         }

@@ -119,9 +119,7 @@ fn shared_host() -> Arc<Host> {
     if let Some(host) = shared.upgrade() {
         return host;
     }
-    let mut host = Host::new();
-    host.start();
-    let host = Arc::new(host);
+    let host = Arc::new(Host::started());
     *shared = Arc::downgrade(&host);
     host
 }

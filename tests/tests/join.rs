@@ -6,13 +6,6 @@ use edgek_tests::{AGNHOST, BUSYBOX, Host, Namespace, PortForward, edgek, pause};
 use hyper::http::Method;
 use serde_json::{Value, json};
 
-/// A server that runs.
-fn server() -> Host {
-    let mut host = Host::new();
-    host.start();
-    host
-}
-
 /// A pod on `node` that serves HTTP on port 8080.
 fn web_on(namespace: &Namespace, node: &str) {
     let container = format!(
@@ -23,7 +16,7 @@ fn web_on(namespace: &Namespace, node: &str) {
 
 #[test]
 fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_connection() {
-    let host = std::sync::Arc::new(server());
+    let host = std::sync::Arc::new(Host::started());
     let worker = host.join("worker");
     let namespace = Namespace::on(host.clone());
     web_on(&namespace, "worker");
@@ -59,7 +52,7 @@ fn what_kubectl_and_the_api_server_ask_of_a_worker_reaches_it_over_its_own_conne
 
 #[test]
 fn the_proxies_pass_on_every_method_tls_and_links() {
-    let host = std::sync::Arc::new(server());
+    let host = std::sync::Arc::new(Host::started());
     let _worker = host.join("worker");
     let namespace = Namespace::on(host.clone());
     let serve = "[{name: SERVE_PORT_80, value: '<a href=\"/rewriteme\">test</a>'}, {name: SERVE_TLS_PORT_443, value: '<a href=\"/rewriteme\">tls</a>'}, {name: SERVE_PORT_81, value: 'text <a href=\"/kept\">'}]";
@@ -119,7 +112,7 @@ fn await_sign_of_life(host: &Host, worker: &Host) {
 
 #[test]
 fn a_worker_survives_restarts_of_both_sides_a_cut_and_a_new_address() {
-    let mut host = server();
+    let mut host = Host::started();
     let mut worker = host.join("worker");
     let shared = std::sync::Arc::new(host);
     let namespace = Namespace::on(shared.clone());
@@ -191,7 +184,7 @@ fn refused(worker: &Host, server: &str, token: &str, name: &str) -> (Option<i32>
 
 #[test]
 fn whoever_may_not_join_is_told_why_in_one_line() {
-    let host = server();
+    let host = Host::started();
     let mut first = host.join("first");
     let worker = host.worker("second");
     let (server, token) = ("https://192.0.2.10:6443", host.token());
@@ -245,7 +238,7 @@ fn whoever_may_not_join_is_told_why_in_one_line() {
 
 #[test]
 fn tokens_are_made_listed_deleted_and_rotated() {
-    let host = server();
+    let host = Host::started();
     let made = host.edgek(&["token", "create", "--description=for press 4"]);
     let (hash, secret) = made.trim().split_once("::").expect("a token");
     let (id, secret) = secret.split_once('.').expect("a token");
@@ -291,7 +284,7 @@ fn lasts(worker: &Host, days: u32) -> bool {
 
 #[test]
 fn a_certificate_is_renewed_while_the_node_works() {
-    let host = server();
+    let host = Host::started();
     let mut worker = host.join("worker");
     let shared = std::sync::Arc::new(host);
     let namespace = Namespace::on(shared.clone());
@@ -312,7 +305,7 @@ fn a_certificate_is_renewed_while_the_node_works() {
 
 #[test]
 fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
-    let host = std::sync::Arc::new(server());
+    let host = std::sync::Arc::new(Host::started());
     let worker = host.join("worker");
     let namespace = Namespace::on(host.clone());
     for (secret, node) in [("near", "node"), ("far", "worker")] {
@@ -346,7 +339,7 @@ fn a_worker_may_do_what_its_own_pods_need_and_nothing_else() {
 
 #[test]
 fn pods_of_a_worker_may_be_made_from_more_objects_than_other_clients_may_watch() {
-    let host = std::sync::Arc::new(server());
+    let host = std::sync::Arc::new(Host::started());
     let worker = host.join("worker");
     let namespace = Namespace::on(host.clone());
     let names = (0..300).map(|number| format!("c{number}"));
@@ -369,7 +362,7 @@ fn pods_of_a_worker_may_be_made_from_more_objects_than_other_clients_may_watch()
 
 #[test]
 fn a_workers_kubelet_api_answers_on_its_port_to_whom_the_server_allows_it() {
-    let host = server();
+    let host = Host::started();
     let worker = host.join("worker");
     let ca = host.data_dir().join("server/tls/server-ca.crt");
     let ask = |credentials: &[&str]| {

@@ -9,12 +9,6 @@ use edgek_tests::{BUSYBOX, Host, pause};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-fn started() -> Host {
-    let mut host = Host::new();
-    host.start();
-    host
-}
-
 fn pod(host: &Host, name: &str, policy: &str, script: &str) {
     let container = format!("{{name: c, image: {BUSYBOX}, command: [sh, -c, \"{script}\"]}}");
     let spec = format!("{{restartPolicy: {policy}, containers: [{container}]}}");
@@ -109,7 +103,7 @@ enum Victim {
 
 #[test]
 fn kills_during_a_rollout_touch_no_container_and_the_rollout_ends_right() {
-    let mut host = started();
+    let mut host = Host::started();
     pod(&host, "count", "Always", "n=0; while true; do echo $n; n=$((n+1)); sleep 0.05; done");
     host.kubectl_with_input(&["apply", "-f", "-"], &WEB.replace("IMAGE", BUSYBOX));
     host.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
@@ -154,7 +148,7 @@ fn counts_on(host: &Host) {
 
 #[test]
 fn an_exec_session_ends_with_an_error_when_containerd_is_killed() {
-    let host = started();
+    let host = Host::started();
     pod(&host, "sh", "Always", "trap 'exit 0' TERM; while true; do sleep 0.1; done");
     let mut command = host.kubectl_command(&["exec", "sh", "--", "sh", "-c", "echo begun; sleep 1000"]);
     let mut session = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl");
@@ -169,7 +163,7 @@ fn an_exec_session_ends_with_an_error_when_containerd_is_killed() {
 
 #[test]
 fn a_container_that_lost_its_shim_is_restarted_if_its_policy_says_so() {
-    let host = started();
+    let host = Host::started();
     let script = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
     pod(&host, "always", "Always", script);
     pod(&host, "never", "Never", script);

@@ -20,8 +20,7 @@ fn run(host: &Host, name: &str, container: &str) {
 
 #[test]
 fn a_ready_pod_stays_ready_when_edgek_is_killed_and_started_again() {
-    let mut host = Host::new();
-    host.start();
+    let mut host = Host::started();
     let probe = "readinessProbe: {exec: {command: ['true']}, periodSeconds: 5}";
     run(&host, "web", &format!("command: [sleep, '1000'], {probe}"));
     host.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
@@ -90,8 +89,7 @@ fn logs_are_shown_over_the_files_they_were_rotated_to() {
 
 #[test]
 fn a_node_without_memory_evicts_its_pods() {
-    let mut host = Host::new();
-    host.start();
+    let mut host = Host::started();
     run(&host, "victim", "command: [sleep, '1000']");
     host.kubectl(&["wait", "--for=condition=Ready", "pod/victim", "--timeout=60s"]);
     host.stop_server();

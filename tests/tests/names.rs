@@ -51,9 +51,7 @@ const WEB: &str = "{selector: {app: web}, ports: [{name: http, port: 80, targetP
 
 #[test]
 fn names_lead_to_services_on_every_node_and_stay_known_without_the_server() {
-    let mut server = Host::new();
-    server.start();
-    let server = Arc::new(server);
+    let server = Arc::new(Host::started());
     let mut worker = server.join("worker");
     let namespace = Namespace::on(server.clone());
     serve(&namespace, "near", "node", "");

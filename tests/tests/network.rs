@@ -71,9 +71,7 @@ fn await_endpoints(machine: &Host, service: &str, pods: &[&str]) {
 
 #[test]
 fn pods_and_services_reach_each_other_across_two_nodes() {
-    let mut server = Host::new();
-    server.start();
-    let server = Arc::new(server);
+    let server = Arc::new(Host::started());
     let worker = server.join("worker");
     let namespace = Namespace::on(server.clone());
     serve(&namespace, "near", "node");
@@ -154,9 +152,7 @@ fn a_service_without_endpoints_refuses_at_once() {
 
 #[test]
 fn services_work_while_edgek_is_killed_and_change_when_it_is_back() {
-    let mut host = Host::new();
-    host.start();
-    let host = Arc::new(host);
+    let host = Arc::new(Host::started());
     let namespace = Namespace::on(host.clone());
     serve(&namespace, "a", "node");
     let (service, port) = expose(&namespace, "");
@@ -190,9 +186,7 @@ fn table(host: &Host) -> String {
 
 #[test]
 fn a_worker_that_starts_without_its_server_serves_what_it_served_before() {
-    let mut server = Host::new();
-    server.start();
-    let server = Arc::new(server);
+    let server = Arc::new(Host::started());
     let mut worker = server.join("worker");
     let namespace = Namespace::on(server.clone());
     serve(&namespace, "a", "worker");
@@ -215,9 +209,7 @@ fn a_worker_that_starts_without_its_server_serves_what_it_served_before() {
 
 #[test]
 fn the_rules_come_back_when_another_program_removes_them() {
-    let mut host = Host::new();
-    host.start();
-    let host = Arc::new(host);
+    let host = Arc::new(Host::started());
     let namespace = Namespace::on(host.clone());
     serve(&namespace, "a", "node");
     let (service, _) = expose(&namespace, "");

@@ -4,8 +4,7 @@ use edgek_tests::{AGNHOST, Host, Namespace};
 
 #[test]
 fn an_empty_directory_becomes_a_ready_node_that_kubectl_shows() {
-    let mut host = Host::new();
-    host.start();
+    let host = Host::started();
     let nodes = host.kubectl(&["get", "nodes", "-o", "wide"]);
     for text in ["NAME", "node", "Ready", "control-plane", "v1.37.0", "192.0.2.10", "containerd://2."] {
         assert!(nodes.contains(text), "{text} in\n{nodes}");

@@ -19,8 +19,7 @@ const SERVE: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
 
 #[test]
 fn pods_come_back_after_a_reboot_and_nothing_old_is_left() {
-    let mut host = Host::new();
-    host.start();
+    let mut host = Host::started();
     pod(&host, "done", "Never", "exit 0");
     pod(&host, "once", "Never", SERVE);
     for name in ["a", "b", "c"] {

@@ -319,8 +319,7 @@ fn a_machine_without_a_network_runs_pods_from_a_folder_with_spaces_in_its_name()
 
 #[test]
 fn a_bundle_that_was_unpacked_in_part_is_healed() {
-    let mut host = Host::new();
-    host.start();
+    let mut host = Host::started();
     assert_eq!(host.stop_server(), Some(0));
     let bin = fs::canonicalize(host.data_dir().join("bin/current")).expect("the bundle");
     let size = |name: &str| fs::metadata(bin.join(name)).map_or(0, |metadata| metadata.size());
