@@ -105,8 +105,7 @@ fn ours(all: &[Process], config: &Config) -> BTreeSet<i32> {
     let sockets = sockets.to_string_lossy();
     let pods = pods(config);
     let starts = all.iter().filter(|process| {
-        let shim = process.command.contains("containerd-shim-runc-v2") && process.command.contains(&*sockets);
-        let started = process.program.starts_with(&programs) && (shim || process.command.contains(&*sockets));
+        let started = process.program.starts_with(&programs) && process.command.contains(&*sockets);
         started || pods.iter().any(|uid| process.cgroups.contains(&format!("/pod{uid}/")))
     });
     let mut found: BTreeSet<i32> = starts.map(|process| process.pid).collect();
