@@ -1,7 +1,6 @@
 //! The part of the suite that every change must pass: `conformance/gate.txt`, a test a line.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -28,14 +27,13 @@ pub(crate) fn run() -> Result<()> {
 
 /// The list, which only grows: whatever was ever in it must still be there.
 fn list() -> Result<Vec<String>> {
-    let text = fs::read_to_string(workspace::root().join(LIST))?;
-    let names: BTreeSet<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let names: BTreeSet<String> = workspace::lines(LIST)?.into_iter().collect();
     let mut git = Command::new("git");
     git.current_dir(workspace::root()).args(["log", "--patch", "--format=", "--", LIST]);
     for line in process::output(&mut git)?.lines() {
         if let Some(name) = line.strip_prefix("+[").map(|rest| format!("[{rest}")) {
-            ensure!(names.contains(name.as_str()), "{LIST} has lost a test: {name}");
+            ensure!(names.contains(&name), "{LIST} has lost a test: {name}");
         }
     }
-    Ok(names.into_iter().map(str::to_owned).collect())
+    Ok(names.into_iter().collect())
 }

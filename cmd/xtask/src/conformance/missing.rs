@@ -1,8 +1,6 @@
 //! [`Missing`]: what of Kubernetes edgek does not have yet, `conformance/missing.txt`: the beginnings of tests' names.
 
-use std::fs;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::workspace;
 
@@ -15,8 +13,7 @@ pub(super) struct Missing(Vec<String>);
 impl Missing {
     /// Reads the list.
     pub(super) fn load() -> Result<Self> {
-        let text = fs::read_to_string(workspace::root().join(LIST)).context(LIST)?;
-        Ok(Self(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+        Ok(Self(workspace::lines(LIST)?))
     }
 
     /// Whether a test needs something of the list.
